@@ -1,0 +1,152 @@
+"""Every threshold of the method in one type, each with its source.
+
+"Paper" is arXiv 2606.11167; "segkit" marks a choice where the paper is silent, and the preset
+`paper-literal` is the paper's text without those choices.
+
+    >>> PRESETS["paper"].turn_taking.min_gap_s
+    -0.2
+    >>> with_overrides(PRESETS["paper"], {"pause.tau_min_s": "3"}).pause.tau_min_s
+    3.0
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from typing import Any, TypeVar
+
+from segkit.errors import UsageError, nearest
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class VadSettings:
+    """Voice activity detection. The paper uses Silero and names no value: these are Silero's defaults."""
+
+    backend: str = "silero"  # paper 3.3; also: webrtc
+    threshold: float = 0.5  # Silero; speech ends below threshold - 0.15
+    min_speech_s: float = 0.25  # Silero: shorter speech is dropped
+    min_silence_s: float = 0.1  # Silero: shorter silence does not end speech
+    speech_pad_s: float = 0.0  # segkit; Silero pads 0.03 s on each side, which shortens every gap by 0.06 s
+
+
+@dataclass(frozen=True)
+class TimelineSettings:
+    """From inter-pausal units to utterances and pauses."""
+
+    max_pause_s: float = 1.0  # paper 3.3: a longer silence of the speaker ends the utterance
+    min_pause_s: float = 0.2  # segkit: the field's usual IPU threshold (Heldner & Edlund 2010)
+
+
+@dataclass(frozen=True)
+class PauseCriteria:
+    """An utterance of the user with a pause inside, during which the agent is silent."""
+
+    tau_min_s: float = 4.0  # paper 4.1
+
+
+@dataclass(frozen=True)
+class TurnTakingCriteria:
+    """An utterance of the user, followed by one of the agent after a short gap."""
+
+    tau_min_s: float = 5.0  # paper 4.1
+    max_gap_s: float = 0.4  # paper 3.3
+    min_gap_s: float = -0.2  # segkit: an earlier start is no smooth transition; -inf is the paper's text
+
+
+@dataclass(frozen=True)
+class BackchannelCriteria:
+    """An utterance of the user, during which the agent says short utterances only."""
+
+    tau_min_s: float = 5.0  # paper 4.1
+    max_backchannel_s: float = 1.0  # paper 3.3
+    inside: bool = True  # segkit: what sticks out of the utterance is no backchannel; false: the paper
+
+
+@dataclass(frozen=True)
+class InterruptionCriteria:
+    """Utterances user, agent, user, agent, of which the third starts before the second ends."""
+
+    tau_min_s: float = 3.0  # paper 4.1
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings that decide which segments there are."""
+
+    vad: VadSettings = field(default_factory=VadSettings)
+    timeline: TimelineSettings = field(default_factory=TimelineSettings)
+    pause: PauseCriteria = field(default_factory=PauseCriteria)
+    turn_taking: TurnTakingCriteria = field(default_factory=TurnTakingCriteria)
+    backchannel: BackchannelCriteria = field(default_factory=BackchannelCriteria)
+    interruption: InterruptionCriteria = field(default_factory=InterruptionCriteria)
+
+
+PRESETS = {
+    "paper": Settings(),
+    "paper-literal": Settings(
+        timeline=TimelineSettings(min_pause_s=0.0),
+        turn_taking=TurnTakingCriteria(min_gap_s=-math.inf),
+        backchannel=BackchannelCriteria(inside=False),
+    ),
+}
+
+
+def with_overrides(settings: T, overrides: Mapping[str, str]) -> T:
+    """A copy of a (nested, frozen) settings dataclass with `{"pause.tau_min_s": "3"}` applied.
+
+    Raises:
+        UsageError: an unknown name, or a value that is not of the field's type.
+    """
+    for name, text in overrides.items():
+        settings = _with_one(settings, name, name.split("."), text)
+    return settings
+
+
+def _with_one(settings: Any, name: str, parts: list[str], text: str) -> Any:
+    fields = {f.name for f in dataclasses.fields(settings)}
+    if parts[0] not in fields or dataclasses.is_dataclass(getattr(settings, parts[0])) != (len(parts) > 1):
+        prefix = name.removesuffix(".".join(parts))
+        raise UsageError(f"Unknown setting {name!r}. {nearest(name, setting_names(settings, prefix))}")
+    old = getattr(settings, parts[0])
+    new = _with_one(old, name, parts[1:], text) if len(parts) > 1 else _parse(name, text, type(old))
+    return replace(settings, **{parts[0]: new})
+
+
+def _parse(name: str, text: str, wanted: type) -> Any:
+    """`text` as a value of the type of the default it replaces."""
+    try:
+        if wanted is bool:
+            return {"true": True, "false": False}[text.lower()]
+        value = wanted(text)
+    except (ValueError, KeyError):
+        expected = "true or false" if wanted is bool else f"a value of type {wanted.__name__}"
+        raise UsageError(f"Setting {name!r} got {text!r}. Expected {expected}.") from None
+    if value != value:
+        raise UsageError(f"Setting {name!r} got {text!r}. Expected a number.")
+    return value
+
+
+def setting_names(settings: Any, prefix: str = "") -> list[str]:
+    """The dotted names of all settings in a settings dataclass."""
+    names = []
+    for f in dataclasses.fields(settings):
+        value = getattr(settings, f.name)
+        nested = dataclasses.is_dataclass(value)
+        names += setting_names(value, f"{prefix}{f.name}.") if nested else [prefix + f.name]
+    return names
+
+
+def fingerprint(*parts: Any) -> str:
+    """16 hex digits that identify plain values and settings, the same in every process and version."""
+
+    def plain(value: Any) -> Any:
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return dataclasses.asdict(value)
+        return str(value)
+
+    text = json.dumps(parts, sort_keys=True, default=plain)
+    return sha256(text.encode()).hexdigest()[:16]

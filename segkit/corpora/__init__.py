@@ -3,7 +3,7 @@
 One file per corpus, named like it, with one subclass of `Corpus` inside. Discovery reads the
 folder, so there is no list to keep:
 
-    >>> sorted(names())[:2]
+    >>> names()[:2]
     ['pairs', 'stereo']
     >>> get("stereo").title
     'A folder of two-channel recordings'

@@ -60,7 +60,11 @@ class Corpus(ABC):
         """List the recordings, and what looks like one but cannot be used, in a stable order."""
 
     def prepare(self, conversation: Conversation) -> None:  # noqa: B027 - optional, not abstract
-        """Make sure that the audio files of `conversation` exist; for corpora that make them."""
+        """Make or check the audio files of `conversation` before they are read.
+
+        Raises:
+            BadInputError: they cannot be used.
+        """
 
     def words(self, conversation: Conversation) -> list[Word] | None:
         """Read the words of `conversation`, in any order; None without a transcript.

@@ -71,6 +71,7 @@ class InterruptionCriteria:
     """Utterances user, agent, user, agent, of which the third starts before the second ends."""
 
     tau_min_s: float = 3.0  # paper 4.1
+    min_overlap_s: float = 0.0  # paper 4.1: any overlap; VAD ends speech late, see docs/measurements.md
 
 
 @dataclass(frozen=True)
@@ -140,13 +141,19 @@ def setting_names(settings: Any, prefix: str = "") -> list[str]:
     return names
 
 
+def as_json(value: Any) -> Any:
+    """Settings and other plain values as what JSON can hold; infinities and paths become text."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: as_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): as_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_json(item) for item in value]
+    if value is None or isinstance(value, (str, bool, int)) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return str(value)
+
+
 def fingerprint(*parts: Any) -> str:
-    """16 hex digits that identify plain values and settings, the same in every process and version."""
-
-    def plain(value: Any) -> Any:
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            return dataclasses.asdict(value)
-        return str(value)
-
-    text = json.dumps(parts, sort_keys=True, default=plain)
-    return sha256(text.encode()).hexdigest()[:16]
+    """16 hex digits that identify plain values and settings, the same in every process."""
+    return sha256(json.dumps(as_json(parts), sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,35 @@
+# make setup   .venv with everything that development needs
+# make demo    the main job on synthetic conversations: Parquet, and a picture per axis, in demo/
+# make test    formatting, lint, types, import order, tests
+
+UV := $(shell command -v uv || echo .uv/bin/uv)
+RUN := .venv/bin
+
+.PHONY: setup demo test bench
+
+setup: $(UV)
+	$(UV) sync --locked --all-extras
+	@echo "Ready: source .venv/bin/activate"
+
+demo: $(UV)
+	$(UV) sync --locked --inexact --no-dev --extra synthetic
+	$(RUN)/segkit extract synthetic demo/conversations -o demo/dataset --set hours=0.5
+	for axis in pause turn_taking backchannel interruption; do \
+		$(RUN)/segkit inspect demo/dataset $$axis --png demo/$$axis.png || exit 1; done
+	$(RUN)/segkit stats demo/dataset
+	@echo "Done: conversations with their truth in demo/conversations, dataset in demo/dataset, pictures in demo/*.png"
+
+test: setup
+	$(RUN)/ruff format --check
+	$(RUN)/ruff check
+	$(RUN)/mypy
+	$(RUN)/lint-imports
+	$(RUN)/pytest
+	@echo "Done: everything passes; results above, nothing else was written"
+
+bench: setup
+	for script in benchmarks/*.py; do $(RUN)/python $$script || exit 1; done
+
+.uv/bin/uv:
+	python3 -m venv .uv
+	.uv/bin/pip install --quiet uv

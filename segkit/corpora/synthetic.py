@@ -1,0 +1,174 @@
+"""Synthetic conversations with exact truth: no data, no licence to sign, every axis occurs often.
+
+Two espeak-ng voices per conversation, composed by `segkit.synthesis` from published distributions of
+turns, gaps, pauses, backchannels and interruptions. `prepare` renders a conversation when its files
+are missing; the same options give the same files in any order and any process.
+
+    >>> corpus = Synthetic(Path("made"), SyntheticOptions(hours=0.1, minutes=2.0))
+    >>> [c.id for c in corpus.find()]
+    ['00000', '00001', '00002']
+    >>> partners(0, 40), partners(1, 40), partners(10, 40)
+    ((0, 1), (5, 4), (2, 3))
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segkit.corpora.base import Corpus
+from segkit.errors import BadInputError, UsageError
+from segkit.schemas import Conversation, Intervals, Problem, Track, Word
+from segkit.schemas.settings import fingerprint
+from segkit.synthesis import render
+from segkit.synthesis.voices import espeak_loader, voice_of
+
+GENERATOR = 1  # raise it when the same options make other recordings
+
+
+@dataclass(frozen=True)
+class SyntheticOptions:
+    """What is made.
+
+    Attributes:
+        hours: of conversations in all; a larger number keeps what was rendered for a smaller one.
+        seed: another one makes other conversations, with the same voices.
+        minutes: length of each conversation.
+        rate_hz: sample rate, 8000 to 48000.
+        snr_db: level of the speech over white noise; inf: no noise.
+        crosstalk_db: gain at which each speaker leaks into the other's channel; -inf: none.
+        speakers: size of the pool, an even number. It consists of groups of four (two men, two
+            women) who talk among themselves only, so a split by groups is disjoint in speakers.
+    """
+
+    hours: float = 0.5
+    seed: int = 0
+    minutes: float = 5.0
+    rate_hz: int = 24000
+    snr_db: float = 35.0
+    crosstalk_db: float = -math.inf
+    speakers: int = 200
+
+    def __post_init__(self) -> None:
+        """Raise `UsageError` for a value that makes no sense."""
+        allowed = {
+            "hours": (0 < self.hours < math.inf, "a positive number"),
+            "seed": (self.seed >= 0, "0 or more"),
+            "minutes": (0.5 <= self.minutes <= 120, "0.5 to 120"),
+            "rate_hz": (8000 <= self.rate_hz <= 48000, "8000 to 48000"),
+            "snr_db": (self.snr_db >= 0, "0 or more, or inf"),
+            "crosstalk_db": (self.crosstalk_db <= -6, "-6 or less, or -inf"),
+            "speakers": (self.speakers >= 2 and self.speakers % 2 == 0, "an even number of at least 2"),
+        }
+        for name, (fine, expected) in allowed.items():
+            if not fine:
+                raise UsageError(
+                    f"Option {name} of the corpus synthetic is {getattr(self, name)!r}. Expected {expected}."
+                )
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """What is known of a synthetic conversation; times in seconds of the recording.
+
+    Attributes:
+        activity: the inter-pausal units of channels 0 and 1.
+        words: of both.
+        events: what the preset `paper` must find; `segkit.synthesis.render` documents the keys.
+    """
+
+    activity: tuple[Intervals, Intervals]
+    words: list[Word]
+    events: list[dict[str, Any]]
+
+
+def read_truth(path: Path) -> Truth:
+    """Read the truth file of a rendered conversation.
+
+    Raises:
+        BadInputError: the file is missing or not such a file.
+    """
+    try:
+        facts = json.loads(path.read_text())
+        first, second = (np.array(spans, dtype=np.float64).reshape(-1, 2) for spans in facts["activity"])
+        return Truth((first, second), [Word(**word) for word in facts["words"]], facts["events"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInputError(
+            "unreadable truth",
+            f"{path.name}: {error!r}. Expected a truth file of the corpus synthetic; render it again.",
+        ) from None
+
+
+def partners(index: int, speakers: int) -> tuple[int, int]:
+    """The speakers of conversation `index`: a man (even) and a woman of one group of four."""
+    num_groups = (speakers + 3) // 4
+    around, group = divmod(index, num_groups)
+    half = min(4, speakers - 4 * group) // 2  # men in the group, and women
+    man = 4 * group + 2 * (around % half)
+    woman = 4 * group + 2 * ((around + around // half) % half) + 1
+    return (man, woman) if (group + around // half**2) % 2 == 0 else (woman, man)
+
+
+class Synthetic(Corpus):
+    """espeak-ng is GPL-3.0 software; its licence does not cover the speech it says."""
+
+    title = "Synthetic conversations with exact truth, made on this machine"
+    licence = "CC0-1.0"
+    redistributable = True
+    citation = "segkit; speech by espeak-ng (https://github.com/espeak-ng/espeak-ng)"
+    how_to_get_it = (
+        'Nothing to get: pip install "segkit[synthetic]". ROOT is the folder to render into; '
+        "--set hours=2 --set rate_hz=8000 and so on choose what is made."
+    )
+    tree = """\
+ROOT/
+└── 0f3a.../           one folder per set of options
+    ├── 00000.wav      two channels, 16 bit
+    └── 00000.json     the truth: activity, words, events"""
+    Options = SyntheticOptions
+    needs_root = False
+    options: SyntheticOptions
+
+    def find(self) -> Iterator[Conversation | Problem]:
+        """List all conversations, rendered or not.
+
+        Raises:
+            MissingExtraError: some are not, and espeak-ng is not installed.
+        """
+        o = self.options
+        folder = self.root / fingerprint(GENERATOR, replace(o, hours=1.0))
+        for index in range(max(1, round(o.hours * 60 / o.minutes))):
+            wav = folder / f"{index:05d}.wav"
+            first, second = (
+                Track(wav, channel, speaker=voice_of(speaker).name)
+                for channel, speaker in enumerate(partners(index, o.speakers))
+            )
+            truth = wav.with_suffix(".json")
+            if not truth.exists():
+                espeak_loader()
+            yield Conversation(wav.stem, self.name(), (first, second), truth, language="en", licence=self.licence)
+
+    def prepare(self, conversation: Conversation) -> None:
+        """Render the wav and the truth of `conversation` unless both are there.
+
+        Raises:
+            MissingExtraError: espeak-ng is not installed.
+        """
+        wav, truth = conversation.tracks[0].path, conversation.transcript
+        if truth is None or (truth.exists() and wav.exists()):
+            return
+        o, index = self.options, int(conversation.id)
+        first, second = partners(index, o.speakers)
+        voices, seed = (voice_of(first), voice_of(second)), (o.seed, index)
+        length = round(o.minutes * 60 * o.rate_hz)
+        plan = render.compose(voices, seed, o.rate_hz, length)
+        audio = render.mix(plan, voices, length, o.snr_db, o.crosstalk_db, seed)
+        render.write(wav, audio, o.rate_hz, truth, render.truth(plan, voices, o.rate_hz, length))
+
+    def words(self, conversation: Conversation) -> list[Word] | None:
+        """The words of the truth, at espeak's own times."""
+        return None if conversation.transcript is None else read_truth(conversation.transcript).words

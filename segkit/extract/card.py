@@ -1,0 +1,72 @@
+"""The dataset card: `README.md` with the front matter that makes the folder loadable by axis."""
+
+import json
+from typing import Any
+
+from segkit import corpora
+from segkit.extract.job import Job, write_text
+from segkit.schemas.arrow import SEGMENTS, describe
+from segkit.schemas.settings import as_json
+
+
+def write_card(job: Job, report: dict[str, Any]) -> None:
+    """Write the card of a finished run; `report` is what `run.json` holds."""
+    write_text(job.out / "README.md", front_matter(job, report) + body(job, report))
+
+
+def front_matter(job: Job, report: dict[str, Any]) -> str:
+    """YAML: one config per axis that has segments, and one for the annotations."""
+    configs = []
+    for axis, counts in report["segments"].items():
+        files = [{"split": split, "path": f"data/{axis}/{split}-*.parquet"} for split in counts["splits"]]
+        if files:
+            configs.append({"config_name": axis, "data_files": files})
+    annotations = [{"split": "train", "path": "annotations/*.parquet"}]
+    configs.append({"config_name": "annotations", "data_files": annotations})
+    # JSON is YAML: no second serialiser for twenty lines
+    return "---\n" + f"configs: {json.dumps(configs, indent=2)}\n" + 'tags: ["segkit", "full-duplex"]\n---\n'
+
+
+def body(job: Job, report: dict[str, Any]) -> str:
+    """What is inside, how it was made, and how to load it."""
+    corpus = corpora.get(job.corpus)
+    axes = "\n".join(
+        f"| {axis} | {counts['kept']} | " + ", ".join(f"{split} {n}" for split, n in counts["splits"].items()) + " |"
+        for axis, counts in report["segments"].items()
+    )
+    fields = "\n".join(f"| `{name}` | {text} |" for name, text in describe(SEGMENTS).items())
+    first = next((axis for axis, counts in report["segments"].items() if counts["kept"]), "pause")
+    return f"""
+# Segments of two-party conversations: {job.corpus}
+
+Made with segkit {report["job"]["segkit"]} after arXiv 2606.11167: short segments of
+conversations that show one behaviour each. Every segment has two mono tracks,
+`user` and `agent`, with the context in front.
+
+```python
+from datasets import load_dataset
+
+segments = load_dataset("path/of/this/folder", "{first}")
+```
+
+| axis | segments | splits |
+|---|---|---|
+{axes}
+
+Source: {corpus.title} ({report["recordings"]["used"]} recordings, {report["recordings"]["hours"]:.2f} h).
+Licence of the source: {corpus.licence}. Citation: {corpus.citation}.
+`annotations` holds one row per recording: who spoke when, and the words. `run.json` holds all
+settings, and counts and reasons of what was dropped.
+
+## Settings
+
+```json
+{json.dumps(as_json(job.settings), indent=2)}
+```
+
+## Fields
+
+| field | meaning |
+|---|---|
+{fields}
+"""

@@ -1,0 +1,140 @@
+"""What a run of `segkit extract` is asked to do, and where its results lie.
+
+A dataset folder is a Hub dataset repository: `README.md`, `run.json`, `data/<axis>/*.parquet`
+and `annotations/*.parquet`.
+"""
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import segkit
+from segkit import corpora
+from segkit.errors import UsageError
+from segkit.schemas import Axis, Settings
+from segkit.schemas.arrow import SCHEMA_VERSION
+from segkit.schemas.settings import as_json, fingerprint
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that decides what a dataset holds, and the two folders.
+
+    Attributes:
+        corpus: name of the corpus adapter.
+        root: folder of the corpus.
+        out: dataset folder.
+        options: the adapter's options.
+        settings: thresholds of VAD, timeline and axes.
+        axes: which axes to extract.
+        per_axis: at most this many segments per axis (paper: 2,000).
+        context_s: how much of the recording before a segment to keep (paper: up to 30 s).
+        splits: shares of train, validation and test.
+        seed: for the selection and the splits.
+        rate_hz: rate of the audio; None keeps the source's.
+        limit: use the first recordings only.
+    """
+
+    corpus: str
+    root: Path
+    out: Path
+    options: Any = None
+    settings: Settings = field(default_factory=Settings)
+    axes: tuple[Axis, ...] = tuple(Axis)
+    per_axis: int = 2000
+    context_s: float = 30.0
+    splits: tuple[float, float, float] = (0.9, 0.05, 0.05)
+    seed: int = 0
+    rate_hz: int | None = 24_000
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.splits) != 3 or min(self.splits) < 0 or not math.isclose(sum(self.splits), 1.0):
+            raise UsageError(
+                f"--splits got {self.splits}. Expected three shares of train, validation and test that "
+                "add up to 1, such as 0.9,0.05,0.05."
+            )
+        if not self.axes or self.per_axis < 1 or self.context_s < 0 or (self.limit or 1) < 1:
+            raise UsageError(
+                "Expected at least one axis, --per-axis and --limit of at least 1, --context-s of at least 0."
+            )
+
+    def open_corpus(self) -> corpora.Corpus:
+        """The corpus adapter on its folder."""
+        return corpora.get(self.corpus)(self.root, self.options)
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the dataset, as JSON: no paths, and nothing about the machine."""
+        choices = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        del choices["root"], choices["out"]
+        return as_json({"segkit": segkit.__version__, "schema": SCHEMA_VERSION, **choices})
+
+    @property
+    def settings_hash(self) -> str:
+        """Identifies the corpus, its options and the thresholds in every row: what decides the segments."""
+        return fingerprint(self.corpus, self.options, self.settings)
+
+    @property
+    def data_dir(self) -> Path:
+        """The segments."""
+        return self.out / "data"
+
+    @property
+    def annotations_dir(self) -> Path:
+        """The recordings: activity and words."""
+        return self.out / "annotations"
+
+    @property
+    def run_file(self) -> Path:
+        """Settings, counts and reasons of the run."""
+        return self.out / "run.json"
+
+
+def claim(job: Job, overwrite: bool) -> None:
+    """Make the dataset folder ready for this job: fresh, the same job's, or released by `overwrite`.
+
+    Raises:
+        UsageError: the folder holds something else; the message says what differs.
+    """
+    if job.out.exists() and not job.out.is_dir():
+        raise UsageError(f"{str(job.out)!r} is a file. Expected a folder for the dataset.")
+    entries = {path.name for path in job.out.iterdir()} if job.out.exists() else set()
+    if not job.run_file.exists():
+        if entries - {"annotations"}:
+            raise UsageError(
+                f"{str(job.out)!r} holds {', '.join(sorted(entries)[:3])} but no run.json, so it is no "
+                "dataset folder of segkit. Choose another folder, or empty this one."
+            )
+    else:
+        before = json.loads(job.run_file.read_text(encoding="utf-8")).get("job", {})
+        changes = [f"{k}: {a} -> {b}" for k, a, b in _differences(before, job.identity())]
+        if changes and not overwrite:
+            raise UsageError(
+                f"{str(job.out)!r} holds a run with other settings ({'; '.join(changes)}). Choose another "
+                "folder, or add --overwrite to replace its segments (annotations are reused where they fit)."
+            )
+    job.annotations_dir.mkdir(parents=True, exist_ok=True)
+    write_text(job.run_file, json.dumps({"job": job.identity(), "status": "running"}, indent=2))
+
+
+def _differences(before: Any, after: Any, name: str = "") -> list[tuple[str, Any, Any]]:
+    """Leaves in which two JSON objects differ, with dotted names."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        keys = sorted(before.keys() | after.keys())
+        return [
+            change
+            for key in keys
+            for change in _differences(before.get(key), after.get(key), f"{name}.{key}".lstrip("."))
+        ]
+    return [(name, before, after)] if before != after else []
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    draft = path.with_name(f".{path.name}.tmp")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)

@@ -1,0 +1,224 @@
+"""The job from top to bottom: find, annotate, select, cut, and say what became of everything.
+
+>>> job = Job("stereo", root=Path("calls"), out=Path("dataset"))
+>>> report = run(job, workers=4)  # doctest: +SKIP
+>>> report["segments"]["pause"]["kept"]  # doctest: +SKIP
+812
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from segkit.errors import NothingUsableError, UsageError, nearest
+from segkit.extract.annotate import annotate, chunks, intervals
+from segkit.extract.card import write_card
+from segkit.extract.cut import Shard, finished, plan_shards, write_shard
+from segkit.extract.engine import ENGINES, run_tasks
+from segkit.extract.job import Job, claim, write_text
+from segkit.extract.select import Annotated, Pick, assign_splits, select
+from segkit.schemas import Axis, Conversation, Problem
+from segkit.schemas.arrow import ANNOTATIONS
+from segkit.segmenters import vad
+from segkit.segmenters.axes import find_patterns
+
+Hook = Callable[[str, int, int, dict[str, float]], None]
+"""Called as hook(stage, done, total, facts): "annotating" counts recordings, "writing" segments. The
+facts are `hours` of audio done and, per axis, the segments found or written."""
+
+Report = dict[str, Any]
+"""What `run.json` holds."""
+
+
+def run(
+    job: Job,
+    workers: int = 1,
+    engine: str = "local",
+    overwrite: bool = False,
+    hook: Hook = lambda stage, done, total, facts: None,
+) -> Report:
+    """Extract a dataset. A run that was interrupted goes on where it stopped when called again.
+
+    Args:
+        job: what to do.
+        workers: processes on this machine.
+        engine: "local" or "ray".
+        overwrite: replace the segments of a run with other settings.
+        hook: told about the progress.
+
+    Raises:
+        UsageError: a wrong setting, or a folder that holds something else.
+        NothingUsableError: no recording could be used; `run.json` says why.
+    """
+    if engine not in ENGINES:
+        raise UsageError(f"Unknown engine {engine!r}. {nearest(engine, ENGINES)}")
+    vad.load(job.settings.vad)  # a wrong setting shows before anything is written
+    conversations, problems = find(job)
+    claim(job, overwrite)
+
+    parts = chunks(job, conversations)
+    survey = Survey(job, problems, hook, total=len(conversations))
+    todo = [(job, group, part) for part, group in parts.items() if not part.exists()]
+    for part in parts:
+        if part.exists():
+            survey.read(part)
+    for i, _ in run_tasks(annotate, todo, workers, engine):
+        survey.read(todo[i][-1])
+    recordings = survey.usable()
+    if not recordings:
+        write_text(job.run_file, json.dumps(_report(job, survey, recordings, {}, {}, []), indent=2))
+        raise NothingUsableError(_nothing_usable(job, survey.problems))
+
+    picks = {axis: select(recordings, axis, job.per_axis, job.seed, job.settings_hash) for axis in job.axes}
+    split_of = assign_splits(recordings, job.splits, job.seed)
+    shards = [shard for axis in job.axes for shard in plan_shards(job, axis, picks[axis], split_of)]
+    _remove_stale(job.data_dir.rglob("*"), keep={shard.path for shard in shards})
+    _remove_stale(job.annotations_dir.iterdir(), keep=set(parts))
+    reports = _write(job, shards, workers, engine, hook)
+
+    report = _report(job, survey, recordings, picks, split_of, list(zip(shards, reports, strict=True)))
+    write_card(job, report)
+    write_text(job.run_file, json.dumps(report, indent=2))
+    return report
+
+
+def find(job: Job) -> tuple[list[Conversation], list[Problem]]:
+    """The recordings of the corpus, and what looks like one but is not."""
+    found = list(job.open_corpus().find())
+    conversations = [item for item in found if isinstance(item, Conversation)]
+    return conversations[: job.limit], [item for item in found if isinstance(item, Problem)]
+
+
+class Survey:
+    """Collects annotated recordings and their segments as the parts come in, in any order."""
+
+    def __init__(self, job: Job, problems: list[Problem], hook: Hook, total: int) -> None:
+        self.job, self.problems, self.hook, self.total = job, problems, hook, total
+        self.skipped = len(problems)
+        self.done = 0
+        self.annotated: dict[str, tuple[Annotated, frozenset[str]]] = {}
+        self.facts: Counter[str] = Counter()
+
+    def read(self, part: Path) -> None:
+        """Take in the rows of one part."""
+        columns = [name for name in ANNOTATIONS.names if name != "words"]
+        for row in pq.read_table(part, columns=columns).to_pylist():
+            self.done += 1
+            for reason in (row["problem"], row["transcript_problem"]):
+                if reason:
+                    self.problems.append(Problem(row["recording_id"], reason, row["detail"]))
+            if row["problem"] is None:
+                self._add(row, part)
+        self.hook("annotating", self.done, self.total, dict(self.facts))
+
+    def _add(self, row: dict[str, Any], part: Path) -> None:
+        first, second = (intervals(track) for track in row["activity"])
+        found = find_patterns((first, second), self.job.settings, self.job.axes)
+        dropped = {axis: Counter[str]() for axis in self.job.axes}
+        for (axis, _), candidates in found.items():
+            dropped[axis].update(candidates.dropped)
+            self.facts[axis] += len(candidates.kept)
+        self.facts["hours"] += row["duration_s"] / 3600
+        recording = Annotated(
+            row["recording_id"],
+            part,
+            (row["tracks"][0]["speaker"], row["tracks"][1]["speaker"]),
+            row["duration_s"],
+            {key: candidates.kept for key, candidates in found.items()},
+            dropped,
+        )
+        self.annotated[recording.recording_id] = recording, frozenset(row["audio_hash"])
+
+    def usable(self) -> list[Annotated]:
+        """The recordings by name, each audio once."""
+        first_with: dict[frozenset[str], str] = {}
+        usable = []
+        for name, (recording, audio) in sorted(self.annotated.items()):
+            if first_with.setdefault(audio, name) == name:
+                usable.append(recording)
+            else:
+                detail = f"the same samples as {first_with[audio]}"
+                self.problems.append(Problem(name, "duplicate audio", detail))
+        return usable
+
+
+def _write(job: Job, shards: list[Shard], workers: int, engine: str, hook: Hook) -> list[dict[str, Any]]:
+    """Write the shards that are not there yet; returns the report of each."""
+    reports = {i: report for i, shard in enumerate(shards) if (report := finished(shard))}
+    todo = [i for i in range(len(shards)) if i not in reports]
+    total = sum(len(shard.picks) for shard in shards)
+    facts: Counter[str] = Counter()
+
+    def tell(*done: Shard) -> None:
+        for shard in done:
+            facts[shard.picks[0].axis] += len(shard.picks)
+        hook("writing", facts.total(), total, dict(facts))
+
+    tell(*(shards[i] for i in reports))
+    for k, report in run_tasks(write_shard, [(job, shards[i]) for i in todo], workers, engine):
+        reports[todo[k]] = report
+        tell(shards[todo[k]])
+    return [reports[i] for i in range(len(shards))]
+
+
+def _remove_stale(paths: Iterable[Path], keep: set[Path]) -> None:
+    """Remove the files that an interrupted run, or one with other settings, left behind."""
+    for path in list(paths):
+        if path.is_file() and path not in keep and path.suffix in (".parquet", ".tmp"):
+            path.unlink()
+
+
+def _report(
+    job: Job,
+    survey: Survey,
+    recordings: list[Annotated],
+    picks: dict[Axis, list[Pick]],
+    split_of: dict[str, str],
+    written: list[tuple[Shard, dict[str, Any]]],
+) -> Report:
+    """Settings, counts, and the reasons of everything that was dropped."""
+    segments = {}
+    for axis, chosen in picks.items():
+        dropped: Counter[str] = Counter()
+        splits: Counter[str] = Counter()
+        for recording in recordings:
+            dropped.update(recording.dropped[axis])
+            dropped["over --per-axis"] += sum(len(recording.patterns[axis, user]) for user in (0, 1))
+        dropped["over --per-axis"] -= len(chosen)
+        for shard, report in written:
+            if shard.picks[0].axis == axis:
+                dropped.update(report["dropped"])
+                splits[shard.split] += report["written"]
+        segments[str(axis)] = {"kept": splits.total(), "splits": dict(splits), "dropped": dict(+dropped)}
+    problems = sorted(survey.problems, key=lambda p: (p.source, p.reason))
+    return {
+        "status": "complete" if recordings else "nothing usable",
+        "job": job.identity(),
+        "settings_hash": job.settings_hash,
+        "recordings": {
+            "found": survey.total + survey.skipped,
+            "used": len(recordings),
+            "hours": round(sum(r.duration_s for r in recordings) / 3600, 4),
+            "splits": dict(Counter(split_of.values())),
+        },
+        "segments": segments,
+        "problems": {
+            "counts": dict(Counter(p.reason for p in problems)),
+            "list": [asdict(p) for p in problems],
+        },
+    }
+
+
+def _nothing_usable(job: Job, problems: list[Problem]) -> str:
+    if not problems:
+        return (
+            f"No recordings of the corpus {job.corpus!r} below {str(job.root)!r}. "
+            f"`segkit corpora {job.corpus}` shows the layout that is expected."
+        )
+    counts = ", ".join(f"{reason} ({n})" for reason, n in Counter(p.reason for p in problems).most_common())
+    return f"None of the recordings could be used: {counts}. {str(job.run_file)!r} lists them all."

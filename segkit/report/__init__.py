@@ -1,0 +1,1 @@
+"""What a dataset folder holds, to look at: statistics and pictures."""

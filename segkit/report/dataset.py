@@ -1,0 +1,53 @@
+"""Read a dataset folder without its audio, or one row with it."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from segkit.errors import SegkitError, UsageError
+from segkit.schemas.arrow import SCHEMA_VERSION, SEGMENTS
+
+
+def shards(out: Path) -> list[Path]:
+    """The Parquet files of all segments.
+
+    Raises:
+        UsageError: the folder is no dataset folder of segkit, or of another schema version.
+        SegkitError: it holds no segments yet.
+    """
+    if not (out / "run.json").is_file():
+        raise UsageError(f"{str(out)!r} holds no run.json. Expected a folder that `segkit extract` wrote.")
+    paths = sorted(out.glob("data/*/*.parquet"))
+    if not paths:
+        raise SegkitError(f"{str(out)!r} holds no segments. `run.json` in it says what was dropped, and why.")
+    found = (pq.read_schema(paths[0]).metadata or {}).get(b"segkit_schema_version", b"none").decode()
+    if found != SCHEMA_VERSION:
+        raise UsageError(f"{str(out)!r} has schema version {found}. This segkit reads {SCHEMA_VERSION}.")
+    return paths
+
+
+def read_table(out: Path) -> pa.Table:
+    """All segments, every column but the audio."""
+    columns = [name for name in SEGMENTS.names if name not in ("user", "agent")]
+    return pa.concat_tables([pq.read_table(path, columns=columns) for path in shards(out)])
+
+
+def read_segment(out: Path, segment_id: str) -> dict[str, Any]:
+    """One segment with its audio, by its id, the beginning of it, or an axis: then the first of that axis.
+
+    Raises:
+        UsageError: no segment, or several, begin like this.
+    """
+    ids = {name: path for path in shards(out) for name in pq.read_table(path, columns=["id"])["id"].to_pylist()}
+    of_axis = [name for name, path in ids.items() if path.parent.name == segment_id]
+    matches = of_axis[:1] or [name for name in ids if name.startswith(segment_id)]
+    if len(matches) != 1:
+        some = ", ".join((matches or list(ids))[:4])
+        raise UsageError(
+            f"{len(matches)} segments have an id that begins with {segment_id!r}. Expected an axis or an id: {some} ..."
+        )
+    name = matches[0]
+    row: dict[str, Any] = pq.read_table(ids[name], filters=[("id", "=", name)]).to_pylist()[0]
+    return row

@@ -1,0 +1,1 @@
+"""Annotators and the timeline: who speaks when, from activity to candidate segments."""

@@ -1,0 +1,161 @@
+"""One contract for every corpus, and what is particular to `stereo` and `pairs`."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import write_wav
+
+from segkit import corpora
+from segkit.corpora.pairs import PairsOptions
+from segkit.corpora.stereo import StereoOptions
+from segkit.errors import BadInputError, UsageError
+from segkit.schemas import Conversation, Problem
+
+SECOND = np.zeros((8000, 1)) + 0.001
+
+
+@pytest.mark.parametrize("name", corpora.names())
+def test_contract(name, tmp_path):
+    """Terms are stated, options have defaults and a docstring, and an empty root holds no recordings."""
+    corpus = corpora.get(name)
+    for fact in (corpus.title, corpus.licence, corpus.citation, corpus.how_to_get_it, corpus.tree):
+        assert isinstance(fact, str) and fact
+    assert isinstance(corpus.redistributable, bool)
+    assert corpus.Options.__doc__ and corpus.name() == name
+    for field in vars(corpus.Options()):
+        assert f"{field}:" in corpus.Options.__doc__
+    found = list(corpus(tmp_path).find())
+    assert found == list(corpus(tmp_path).find())
+    assert bool(found) == (not corpus.needs_root)
+    ids = [item.id for item in found]
+    assert len(set(ids)) == len(ids)
+    if corpus.needs_root:
+        with pytest.raises(UsageError, match="is not a folder"):
+            corpus(tmp_path / "nowhere")
+
+
+def test_discovery_needs_no_list():
+    assert {"stereo", "pairs", "synthetic"} <= set(corpora.names())
+    with pytest.raises(UsageError, match='Did you mean "stereo"'):
+        corpora.get("steroe")
+
+
+def stereo(root, **options):
+    return corpora.get("stereo")(root, StereoOptions(**options))
+
+
+def pairs(root, **options):
+    return corpora.get("pairs")(root, PairsOptions(**options))
+
+
+def test_stereo_finds_at_any_depth(tmp_path):
+    write_wav(tmp_path / "b.wav", np.hstack([SECOND, SECOND]), 8000)
+    write_wav(tmp_path / "deep" / "er" / "a.FLAC", np.hstack([SECOND, SECOND]), 8000)
+    (tmp_path / "notes.txt").write_text("not audio")
+    found = list(stereo(tmp_path, language="en", licence="CC0-1.0").find())
+    assert [c.id for c in found] == ["b", "deep/er/a"]
+    assert [t.channel for t in found[0].tracks] == [0, 1]
+    assert found[0].speakers == ("b/0", "b/1")
+    assert (found[0].language, found[0].licence) == ("en", "CC0-1.0")
+
+
+LIST = [
+    {"speaker": "B", "word": "fine", "start": 2.0, "end": 2.5},
+    {"speaker": "A", "word": "how", "start": 0.5, "end": 0.75},
+]
+ALIGNMENTS = {"alignments": [["fine", [2.0, 2.5], "SPEAKER_01"], ["how", [0.5, 0.75], "SPEAKER_MAIN"]]}
+
+
+@pytest.mark.parametrize("content", [LIST, ALIGNMENTS])
+@pytest.mark.parametrize("place", ["a.json", "text/a.json"])
+def test_words_of_either_form_beside_or_elsewhere(tmp_path, content, place):
+    write_wav(tmp_path / "a.wav", np.hstack([SECOND, SECOND]), 8000)
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    (tmp_path / place).write_text(json.dumps(content))
+    corpus = stereo(tmp_path)
+    (conversation,) = corpus.find()
+    words = sorted((w.channel, w.text, w.start_s, w.end_s) for w in corpus.words(conversation))
+    assert words == [(0, "how", 0.5, 0.75), (1, "fine", 2.0, 2.5)]
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[1]", '{"words": []}', '[{"speaker": "A", "word": "x", "start": null, "end": 1}]', "null"]
+)
+def test_bad_words(tmp_path, content):
+    write_wav(tmp_path / "a.wav", np.hstack([SECOND, SECOND]), 8000)
+    (tmp_path / "a.json").write_text(content)
+    corpus = stereo(tmp_path)
+    (conversation,) = corpus.find()
+    with pytest.raises(BadInputError, match=r"unreadable transcript: a\.json"):
+        corpus.words(conversation)
+
+
+def test_unknown_speakers_are_named_and_can_be_told(tmp_path):
+    write_wav(tmp_path / "a.wav", np.hstack([SECOND, SECOND]), 8000)
+    (tmp_path / "a.json").write_text(json.dumps([row | {"speaker": row["speaker"] * 2} for row in LIST]))
+    (conversation,) = stereo(tmp_path).find()
+    with pytest.raises(BadInputError, match=r"'AA', 'BB'.*--set speakers="):
+        stereo(tmp_path).words(conversation)
+    assert {w.channel for w in stereo(tmp_path, speakers="AA,BB").words(conversation)} == {0, 1}
+
+
+def test_pairs_by_suffix_and_by_folder(tmp_path):
+    for name in ("x/1_agent.wav", "x/1_caller.wav", "agent/7.wav", "caller/7.wav", "y/2_caller.wav"):
+        write_wav(tmp_path / name, SECOND, 8000)
+    found = list(pairs(tmp_path).find())
+    assert [c.id for c in found if isinstance(c, Conversation)] == ["x/1"]
+    (problem,) = [p for p in found if isinstance(p, Problem)]
+    assert (problem.source, problem.reason) == ("y/2", "missing partner")
+    assert "{id}_agent.wav" in problem.detail
+    (conversation,) = pairs(tmp_path, pattern="agent/{id}.wav,caller/{id}.wav").find()
+    assert conversation.id == "7"
+    assert [t.path.parent.name for t in conversation.tracks] == ["agent", "caller"]
+
+
+def test_pairs_that_claim_one_id(tmp_path):
+    for name in ("1_agent.wav", "1_agent.flac", "1_caller.wav"):
+        write_wav(tmp_path / name, SECOND, 8000)
+    (problem,) = pairs(tmp_path, pattern="{id}_agent.*,{id}_caller.*").find()
+    assert problem.reason == "two files claim one id"
+
+
+def test_offsets_for_all_or_from_a_table(tmp_path):
+    for name in ("1_agent.wav", "1_caller.wav", "2_agent.wav", "2_caller.wav"):
+        write_wav(tmp_path / name, SECOND, 8000)
+    for conversation in pairs(tmp_path, offsets="0,-1.5").find():
+        assert [t.offset_s for t in conversation.tracks] == [0, -1.5]
+    table = tmp_path / "offsets.csv"
+    table.write_text("\ufeffid,first_s,second_s\r\n2,2.05,0.5\r\n", encoding="utf-8")
+    found = {c.id: [t.offset_s for t in c.tracks] for c in pairs(tmp_path, offsets=str(table)).find()}
+    assert found == {"1": [0, 0], "2": [2.05, 0.5]}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"pattern": "{id}.wav"},
+        {"pattern": "a.wav,b.wav"},
+        {"pattern": "{id}.wav,{id}.wav"},
+        {"offsets": "1"},
+        {"offsets": "a,b"},
+        {"offsets": "nowhere.csv"},
+    ],
+)
+def test_bad_options_of_pairs(tmp_path, options):
+    write_wav(tmp_path / "1_agent.wav", SECOND, 8000)
+    write_wav(tmp_path / "1_caller.wav", SECOND, 8000)
+    with pytest.raises(UsageError, match=f"Setting '{next(iter(options))}' got"):
+        list(pairs(tmp_path, **options).find())
+
+
+@pytest.mark.shared_data
+def test_real_corpora(shared):
+    calls = list(stereo(shared / "spokenwoz_sample").find())
+    assert [c.id for c in calls] == [f"audio/{name}" for name in ("MUL1423", "SNG0072", "SNG0480", "SNG1263")]
+    words = [stereo(shared / "spokenwoz_sample").words(c) for c in calls]
+    assert [len(w) for w in words] == [231, 148, 289, 219]
+    (call,) = pairs(shared / "aws_calls").find()
+    assert call.id == "Auto_Repairs_40_UTC"
+    (call,) = pairs(shared / "harper_valley", pattern="agent/{id}.wav,caller/{id}.wav").find()
+    assert call.id == "data/audio/0002f70f7386445b"

@@ -1,0 +1,268 @@
+"""The main job on synthetic conversations: what is written, and that it does not depend on how."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+import soxr
+from conftest import EASY, make_job, rows
+
+import segkit
+from segkit.audio import decode_flac
+from segkit.errors import UsageError
+from segkit.extract import annotate, cut
+from segkit.extract.run import run
+from segkit.schemas import Axis
+from segkit.schemas.arrow import SEGMENTS
+from segkit.schemas.settings import with_overrides
+
+
+def test_every_axis_and_field_is_there(dataset):
+    table = rows(dataset)
+    assert set(table["axis"].to_pylist()) == {str(axis) for axis in Axis}
+    assert table.schema.names == SEGMENTS.names
+    for row in table.to_pylist():
+        assert row["segkit_version"] == segkit.__version__
+        assert row["user_channel"] == 1 - row["agent_channel"]
+        assert 0 <= row["context_s"] <= 30
+        assert row["end_s"] - row["start_s"] == pytest.approx(row["duration_s"], abs=1e-3)
+        assert all(-row["context_s"] - 1e-3 <= a < b <= row["duration_s"] + 1e-3 for a, b in row["user_activity"])
+        assert (row["pauses"] is not None) == (row["axis"] == "pause")
+        assert (row["gap_s"] is not None) == (row["axis"] == "turn_taking")
+        assert (row["backchannels"] is not None) == (row["axis"] == "backchannel")
+        assert (row["interruption_start_s"] is not None) == (row["axis"] == "interruption")
+        assert row["words"]
+    assert len(set(table["id"].to_pylist())) == len(table)
+
+
+def test_events_fit_the_activity(dataset):
+    """Row by row, from the row alone: what the axis claims can be read off the two activities."""
+    for row in rows(dataset).to_pylist():
+        user, agent = ([(a, b) for a, b in row[f"{role}_activity"] if b > 0] for role in ("user", "agent"))
+        match row["axis"]:
+            case "pause":
+                assert not agent
+                assert all(any(b == p for _, b in user) and any(a == q for a, _ in user) for p, q in row["pauses"])
+            case "turn_taking":
+                assert any(b == pytest.approx(row["turn_end_s"]) for _, b in user)
+                assert any(a == pytest.approx(row["turn_end_s"] + row["gap_s"]) for a, _ in agent)
+            case "backchannel":
+                assert all(a >= 0 and b - a <= 1.0 + 1e-6 for a, b in row["backchannels"])
+                assert sum(b - a for a, b in agent) <= sum(b - a for a, b in row["backchannels"]) + 1e-6
+            case "interruption":
+                assert any(a < row["interruption_start_s"] < b for a, b in agent) or any(
+                    a == row["interruption_start_s"] for a, _ in user
+                )
+
+
+@pytest.mark.parametrize("rate_hz", [None, 24_000, 16_000])
+def test_audio_is_cut_to_the_sample(made, tmp_path, rate_hz):
+    job = make_job(made, tmp_path / "out", rate_hz=rate_hz, per_axis=5)
+    run(job)
+    for row in rows(job).to_pylist():
+        source, source_hz = soundfile.read(job.root / row["user_path"], dtype="float32")
+        whole = source if rate_hz in (None, source_hz) else soxr.resample(source, source_hz, rate_hz)
+        for role in ("user", "agent"):
+            samples, found_hz = decode_flac(row[role]["bytes"])
+            assert found_hz == (rate_hz or source_hz)
+            begin = round(row["start_s"] * found_hz) - round(row["context_s"] * found_hz)
+            expected = whole[begin : round(row["end_s"] * found_hz), row[f"{role}_channel"]]
+            assert len(samples) == len(expected) == round((row["context_s"] + row["duration_s"]) * found_hz)
+            tolerance = 0 if rate_hz is None else 1.01 / 32768  # resampled samples are rounded to 16 bits
+            assert np.abs(samples - expected).max() <= tolerance
+
+
+def test_load_dataset_round_trip(dataset, tmp_path):
+    from datasets import Audio, load_dataset
+
+    for axis in Axis:
+        loaded = load_dataset(str(dataset.out), axis, cache_dir=str(tmp_path))
+        assert isinstance(loaded["train"].features["user"], Audio)
+        stored = {row["id"]: row for row in rows(dataset).to_pylist() if row["axis"] == axis}
+        for split, part in loaded.items():
+            for row in part.cast_column("user", Audio(decode=False)).cast_column("agent", Audio(decode=False)):
+                assert row == stored.pop(row["id"])
+                assert row["split"] == split
+        assert not stored
+    recordings = load_dataset(str(dataset.out), "annotations", split="train", cache_dir=str(tmp_path))
+    assert len(recordings) == 6
+
+
+def test_audio_columns_decode(dataset, tmp_path):
+    pytest.importorskip("torchcodec", reason="datasets decodes audio with torchcodec", exc_type=Exception)
+    from datasets import load_dataset
+
+    try:
+        row = load_dataset(str(dataset.out), "pause", split="train", cache_dir=str(tmp_path))[0]
+    except (ImportError, RuntimeError) as error:
+        pytest.skip(f"torchcodec does not work here: {error}")
+    samples = row["user"].get_all_samples()
+    assert samples.sample_rate == 24_000
+    assert samples.data.shape == (1, round((row["context_s"] + row["duration_s"]) * 24_000))
+
+
+def test_fields_are_described_in_the_files(dataset):
+    schema = pq.read_schema(next(dataset.data_dir.rglob("*.parquet")))
+    assert all(field.metadata[b"description"] for field in schema)
+    assert schema.metadata[b"segkit_schema_version"] == b"1"
+    assert json.loads(schema.metadata[b"huggingface"])["info"]["features"]["agent"]["_type"] == "Audio"
+
+
+def test_run_json_and_card(dataset):
+    report = json.loads(dataset.run_file.read_text())
+    assert report["status"] == "complete"
+    assert report["recordings"]["used"] == 6
+    assert sum(axis["kept"] for axis in report["segments"].values()) == len(rows(dataset))
+    assert report["segments"]["pause"]["dropped"]["utterance too short"] > 0
+    card = (dataset.out / "README.md").read_text()
+    assert '"config_name": "turn_taking"' in card and "| `bleed_db` |" in card
+    everything = card + dataset.run_file.read_text()
+    assert str(dataset.root) not in everything and str(dataset.out) not in everything
+
+
+def test_two_workers_give_the_rows_of_one(dataset, made, tmp_path, monkeypatch):
+    job = make_job(made, tmp_path / "out")
+    run(job, workers=2)
+    assert rows(job).equals(rows(dataset))
+    assert json.loads(job.run_file.read_text()) == json.loads(dataset.run_file.read_text())
+
+
+class Stop(Exception):
+    """Stands for a kill."""
+
+
+@pytest.mark.parametrize("stage, when", [("annotating", 1), ("annotating", 2), ("writing", 2), ("writing", 4)])
+def test_resume_gives_the_rows_of_an_undisturbed_run(dataset, made, tmp_path, monkeypatch, stage, when):
+    monkeypatch.setattr(annotate, "CHUNK_RECORDINGS", 2)
+    whole, job = make_job(made, tmp_path / "whole"), make_job(made, tmp_path / "out")
+    run(whole)
+    calls = []
+
+    def stop(name, done, total, facts):
+        calls.append(name)
+        if calls.count(stage) == when:
+            raise Stop
+
+    with pytest.raises(Stop):
+        run(job, hook=stop)
+    assert json.loads(job.run_file.read_text())["status"] == "running"
+    (job.out / "data").mkdir(exist_ok=True)
+    (job.out / "data" / "half.tmp").write_bytes(b"what a killed process left")
+    run(job)
+    assert rows(job).equals(rows(whole))
+    assert not list(job.out.rglob("*.tmp"))
+
+
+def test_other_thresholds_reuse_the_annotations(made, dataset, tmp_path, monkeypatch):
+    shutil.copytree(dataset.out, tmp_path / "out")
+    stricter = with_overrides(EASY, {"pause.tau_min_s": "8"})
+    job = make_job(made, tmp_path / "out", settings=stricter)
+    with pytest.raises(UsageError, match=r"settings\.pause\.tau_min_s: 2\.0 -> 8\.0"):
+        run(job)
+    monkeypatch.setattr(annotate.vad, "load", None)  # calling it would fail
+    run(job, overwrite=True)
+    kept = [row for row in rows(job).to_pylist() if row["axis"] == "pause"]
+    assert kept and all(row["duration_s"] >= 8 for row in kept)
+    assert len(kept) < sum(axis == "pause" for axis in rows(dataset)["axis"].to_pylist())
+
+
+def test_other_vad_settings_do_not(made, dataset, tmp_path):
+    shutil.copytree(dataset.out, tmp_path / "out")
+    settings = with_overrides(EASY, {"vad.threshold": "0.4"})
+    before = set(dataset.annotations_dir.iterdir())
+    job = make_job(made, tmp_path / "out", settings=settings)
+    run(job, overwrite=True)
+    assert not {p.name for p in job.annotations_dir.iterdir()} & {p.name for p in before}
+
+
+def test_a_foreign_folder_is_refused(made, tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(UsageError, match=r"thesis\.tex but no run\.json"):
+        run(make_job(made, tmp_path), overwrite=True)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_shards_and_row_groups_are_sized_by_bytes(made, dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(cut, "SHARD_BYTES", 12 << 20)
+    monkeypatch.setattr(cut, "ROW_GROUP_BYTES", 2 << 20)
+    job = make_job(made, tmp_path / "out")
+    run(job)
+    assert {r["id"] for r in rows(job).to_pylist()} == {r["id"] for r in rows(dataset).to_pylist()}
+    paths = list((job.data_dir / "pause").glob("train-*.parquet"))
+    assert len(paths) > 1
+    for path in paths:
+        assert path.name.endswith(f"-of-{len(paths):05d}.parquet")
+        assert path.stat().st_size <= 12 << 20
+        file = pq.ParquetFile(path)
+        for i in range(file.num_row_groups):
+            table = file.read_row_group(i)
+            audio = sum(len(row[role]["bytes"]) for row in table.to_pylist() for role in ("user", "agent"))
+            assert audio <= 2 << 20 or len(table) == 1
+
+
+def test_ids_do_not_depend_on_the_selection(made, dataset, tmp_path):
+    job = make_job(made, tmp_path / "out", per_axis=3, context_s=1.0)
+    report = run(job)
+    some, every = rows(job).to_pylist(), {row["id"]: row for row in rows(dataset).to_pylist()}
+    assert all(counts["kept"] == 3 for counts in report["segments"].values())
+    for row in some:
+        assert (row["start_s"], row["axis"]) == (every[row["id"]]["start_s"], every[row["id"]]["axis"])
+        assert row["context_s"] <= 1.0
+        assert row["split"] == every[row["id"]]["split"]
+
+
+def test_limit_and_axes(made, tmp_path):
+    job = make_job(made, tmp_path / "out", limit=2, axes=(Axis.PAUSE,))
+    report = run(job)
+    assert report["recordings"]["used"] == 2
+    assert list(report["segments"]) == ["pause"]
+    assert [path.name for path in job.data_dir.iterdir()] == ["pause"]
+
+
+@pytest.mark.parametrize("gain_db", [-6.0, 3.0])
+def test_gain_leaves_events_unchanged(recordings, tmp_path, gain_db):
+    found = {}
+    for name, gain in (("as_is", 1.0), ("scaled", 10 ** (gain_db / 20))):
+        for path in recordings[:3]:
+            samples, rate_hz = soundfile.read(path)
+            target = tmp_path / name / path.name
+            target.parent.mkdir(exist_ok=True)
+            soundfile.write(target, samples * gain, rate_hz, subtype="FLOAT")
+        job = make_job((tmp_path / name, None), tmp_path / f"out_{name}", corpus="stereo")
+        run(job)
+        keys = ("recording_id", "axis", "user_channel", "start_s", "end_s")
+        found[name] = sorted(tuple(row[key] for key in keys) for row in rows(job).to_pylist())
+    assert len(found["as_is"]) > 10
+    same = sum(
+        any(a[:3] == b[:3] and abs(a[3] - b[3]) < 0.07 and abs(a[4] - b[4]) < 0.07 for b in found["scaled"])
+        for a in found["as_is"]
+    )
+    # Silero is not blind to the level: a frame of 32 ms may change sides, and then a threshold
+    assert same >= 0.9 * len(found["as_is"])
+    assert abs(len(found["as_is"]) - len(found["scaled"])) <= 0.1 * len(found["as_is"])
+
+
+def test_webrtc_runs_through(made, tmp_path):
+    job = make_job(made, tmp_path / "out", limit=1, settings=with_overrides(EASY, {"vad.backend": "webrtc"}))
+    assert run(job)["recordings"]["used"] == 1
+
+
+def test_a_file_that_vanishes_before_the_cut_is_counted(recordings, tmp_path, monkeypatch):
+    for path in recordings[:2]:
+        shutil.copy(path, tmp_path / path.name)
+    job = make_job((tmp_path, None), tmp_path.with_name("vanished"), corpus="stereo")
+    lost: list[Path] = []
+
+    def lose(stage, done, total, facts):
+        if stage == "writing" and not lost:
+            lost.append(tmp_path / recordings[0].name)
+            lost[0].unlink()
+
+    report = run(job, hook=lose)
+    dropped = sum(counts["dropped"].get("unreadable audio", 0) for counts in report["segments"].values())
+    assert dropped > 0
+    assert {row["recording_id"] for row in rows(job).to_pylist()} == {recordings[1].stem}

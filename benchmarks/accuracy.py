@@ -92,7 +92,6 @@ def on_synthetic(console: Console, hours: float) -> None:
     conditions: dict[str, tuple[dict[str, float], dict[str, str]]] = {
         "true activity": ({}, {}),
         "Silero, 24 kHz, SNR 35 dB": ({}, {"vad.backend": "silero"}),
-        "Silero, interruption.min_overlap_s=0.15": ({}, {"interruption.min_overlap_s": "0.15"}),
         "Silero, 8 kHz": ({"rate_hz": 8000}, {"vad.backend": "silero"}),
         "Silero, SNR 10 dB": ({"snr_db": 10.0}, {"vad.backend": "silero"}),
         "Silero, crosstalk -20 dB": ({"crosstalk_db": -20.0}, {"vad.backend": "silero"}),

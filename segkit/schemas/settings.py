@@ -71,7 +71,6 @@ class InterruptionCriteria:
     """Utterances user, agent, user, agent, of which the third starts before the second ends."""
 
     tau_min_s: float = 3.0  # paper 4.1
-    min_overlap_s: float = 0.0  # paper 4.1: any overlap; VAD ends speech late, see docs/measurements.md
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ Where the numbers come from (as the literature states them; nothing was fitted t
   16-19 % in German and Dutch; here they are 24 %, for the sake of that axis. Most start around the
   end of a phrase, where Ward & Tsukahara 2000 found the prosody that invites them.
 - Ours, so that all four axes occur often: the mixture of turn lengths (most real turns are
-  shorter), the length of phrases, the share of interruptions and lapses, and how fast the
-  interrupted one yields.
+  shorter), the length of phrases, the share of interruptions and lapses, how fast the interrupted
+  one yields, and how soon a speaker comes back.
 """
 
 import math
@@ -47,6 +47,7 @@ LAPSE_SHARE = 0.08  # the same speaker goes on after more than 1.0 s
 LAPSE_S = (1.1, 2.2)
 
 APART_S = 1.0  # paper 3.3: more silence than this separates utterances
+RECOVERY_S = 0.5  # mean of what is added to it: else many silences would last 1.0 s exactly
 GUARD_S = 0.001
 GAP_LIMITS_S = (-0.2, 0.0, 0.4)
 TURN_LIMITS_S = (1.0, 3.0, 4.0, 5.0)
@@ -229,7 +230,7 @@ class Script:
 
     def _add(self, utterance: Utterance) -> None:
         self.utterances.append(utterance)
-        apart = self._n(APART_S) + 2 * self._n(GUARD_S)
+        apart = self._n(APART_S + self.rng.exponential(RECOVERY_S)) + 2 * self._n(GUARD_S)
         self.free[utterance.channel] = max(self.free[utterance.channel], utterance.end + apart)
 
     def _off_limits(self, turn: Utterance) -> Utterance:

@@ -69,6 +69,7 @@ def extract(
     seed: Annotated[int, typer.Option(help="For the selection and the splits.")] = 0,
     workers: Annotated[int, typer.Option(help="Processes; 0 means one per core.")] = 0,
     engine: Annotated[str, typer.Option(help="local, or ray for a cluster.")] = "local",
+    device: Annotated[str, typer.Option(help="Where Silero runs: cpu or cuda.")] = "cpu",
     limit: Annotated[int | None, typer.Option(help="Use the first recordings only.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace the segments of a run with other settings.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, write nothing.")] = False,
@@ -106,7 +107,7 @@ def extract(
     if dry_run:
         return _dry_run(job, as_json)
     with _progress(quiet=as_json) as hook:
-        report = run(job, workers or _cores(), engine, overwrite, hook)
+        report = run(job, workers or _cores(), engine, device, overwrite, hook)
     if as_json:
         return typer.echo(json.dumps(report, indent=2))
     out.print(*summary.tables(report), sep="\n")

@@ -163,7 +163,7 @@ def test_other_thresholds_reuse_the_annotations(made, dataset, tmp_path, monkeyp
     job = make_job(made, tmp_path / "out", settings=stricter)
     with pytest.raises(UsageError, match=r"settings\.pause\.tau_min_s: 2\.0 -> 8\.0"):
         run(job)
-    monkeypatch.setattr(annotate.vad, "load", None)  # calling it would fail
+    monkeypatch.setattr(annotate.vad.Silero, "detect", None)  # calling it would fail
     run(job, overwrite=True)
     kept = [row for row in rows(job).to_pylist() if row["axis"] == "pause"]
     assert kept and all(row["duration_s"] >= 8 for row in kept)

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from segkit import corpora
 from segkit.audio import Recording, Samples
 from segkit.errors import BadInputError
 from segkit.extract.job import Job
@@ -47,7 +48,7 @@ def chunks(job: Job, conversations: list[Conversation]) -> dict[Path, list[Conve
 
 
 def _part_path(job: Job, group: list[Conversation]) -> Path:
-    made_here = not job.open_corpus().needs_root  # then a file follows from its name, and may not exist yet
+    made_here = not corpora.get(job.corpus).needs_root  # then a file follows from its name, and may not exist yet
     inputs = [
         (
             c.id,
@@ -74,7 +75,7 @@ def relative(job: Job, path: Path) -> str:
     return path.relative_to(job.root).as_posix()
 
 
-def annotate(job: Job, group: list[Conversation], part: Path) -> None:
+def annotate(job: Job, group: list[Conversation], part: Path, device: str = "cpu") -> None:
     """Annotate the recordings of one chunk and write their rows to `part`. Runs in a worker."""
     corpus = job.open_corpus()
     rows = {c.id: _empty_row(job, c) for c in group}
@@ -85,7 +86,7 @@ def annotate(job: Job, group: list[Conversation], part: Path) -> None:
             opened[conversation.id] = Recording(conversation.tracks)
     for rate_hz in (8000, 16_000):
         batch = {key: r for key, r in opened.items() if _vad_rate(r) == rate_hz}
-        _detect_speech(job, rows, batch, rate_hz)
+        _detect_speech(vad.load(job.settings.vad, device), rows, batch, rate_hz)
     for conversation in group:
         row = rows[conversation.id]
         if row["problem"] is None:
@@ -127,9 +128,10 @@ def _vad_rate(recording: Recording) -> int:
     return 8000 if recording.rate_hz == 8000 else 16_000
 
 
-def _detect_speech(job: Job, rows: dict[str, Any], batch: dict[str, Recording], rate_hz: int) -> None:
+def _detect_speech(
+    detector: vad.VoiceActivityDetector, rows: dict[str, Any], batch: dict[str, Recording], rate_hz: int
+) -> None:
     """Fill `activity`, `audio_hash`, `duration_s` and `tracks` of the rows of one batch."""
-    detector = vad.load(job.settings.vad)
     block_samples = detector.block_samples(rate_hz)
     listeners = [_Listener(r.blocks(rate_hz, block_samples), rows[key]) for key, r in batch.items()]
     with _one_thread():
@@ -195,7 +197,7 @@ def _words(words: list[Word] | None, duration_s: float) -> list[dict[str, Any]] 
     return [
         {
             "channel": w.channel,
-            "text": w.text,
+            "text": w.text.encode(errors="replace").decode(),  # JSON can hold half characters
             "start_s": min(max(w.start_s, 0.0), duration_s),
             "end_s": min(w.end_s, duration_s),
             "confidence": w.confidence,
@@ -204,9 +206,10 @@ def _words(words: list[Word] | None, duration_s: float) -> list[dict[str, Any]] 
     ]
 
 
-def intervals(pairs: list[list[float]]) -> Intervals:
-    """An interval column's value as an array, (n, 2)."""
-    return np.array(pairs, dtype=np.float64).reshape(-1, 2)
+def activity_of(cell: pa.ListScalar) -> tuple[Intervals, Intervals]:
+    """A value of the column `activity` as arrays, without a Python object per time."""
+    first, second = (track.values.flatten().to_numpy().reshape(-1, 2) for track in cell)
+    return first, second
 
 
 def tracks_of(row: dict[str, Any], root: Path) -> tuple[Track, Track]:

@@ -20,7 +20,7 @@ import segkit
 from segkit.audio import Recording, encode_flac, sample_at
 from segkit.errors import BadInputError
 from segkit.extract import quality
-from segkit.extract.annotate import intervals, tracks_of
+from segkit.extract.annotate import activity_of, tracks_of
 from segkit.extract.job import SPLITS, Job
 from segkit.extract.select import Pick
 from segkit.schemas import Axis, Intervals, Segment
@@ -116,18 +116,21 @@ def _rows(job: Job, shard: Shard, dropped: Counter[str]) -> Iterator[dict[str, A
     names = sorted({pick.recording_id for pick in shard.picks})
     parts = sorted({pick.part for pick in shard.picks})
     table = pq.read_table(parts, filters=[("recording_id", "in", names)])
-    annotations = {row["recording_id"]: row for row in table.to_pylist()}
+    activity = map(activity_of, table["activity"])
+    rows = table.drop(["activity"]).to_pylist()
+    annotations = {row["recording_id"]: (row, spoken) for row, spoken in zip(rows, activity, strict=True)}
     for pick in shard.picks:
         try:
-            yield _row(job, shard.split, pick, annotations[pick.recording_id])
+            yield _row(job, shard.split, pick, *annotations[pick.recording_id])
         except BadInputError as error:
             dropped[error.reason] += 1
 
 
-def _row(job: Job, split: str, pick: Pick, annotation: dict[str, Any]) -> dict[str, Any]:
+def _row(
+    job: Job, split: str, pick: Pick, annotation: dict[str, Any], activity: tuple[Intervals, Intervals]
+) -> dict[str, Any]:
     """One segment with its audio, as a row of `SEGMENTS`."""
     user, agent = pick.user, 1 - pick.user
-    activity = intervals(annotation["activity"][0]), intervals(annotation["activity"][1])
     segment = describe(pick.axis, user, pick.pattern, activity, job.settings)
     recording = Recording(tracks_of(annotation, job.root))
     rate_hz = job.rate_hz or recording.rate_hz

@@ -9,20 +9,20 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from segkit.errors import NothingUsableError, UsageError, nearest
-from segkit.extract.annotate import annotate, chunks, intervals
+from segkit.extract.annotate import activity_of, annotate, chunks
 from segkit.extract.card import write_card
 from segkit.extract.cut import Shard, finished, plan_shards, write_shard
 from segkit.extract.engine import ENGINES, run_tasks
 from segkit.extract.job import Job, claim, write_text
 from segkit.extract.select import Annotated, Pick, assign_splits, select
-from segkit.schemas import Axis, Conversation, Problem
+from segkit.schemas import Axis, Conversation, Intervals, Problem
 from segkit.schemas.arrow import ANNOTATIONS
 from segkit.segmenters import vad
 from segkit.segmenters.axes import find_patterns
@@ -39,6 +39,7 @@ def run(
     job: Job,
     workers: int = 1,
     engine: str = "local",
+    device: str = "cpu",
     overwrite: bool = False,
     hook: Hook = lambda stage, done, total, facts: None,
 ) -> Report:
@@ -48,6 +49,7 @@ def run(
         job: what to do.
         workers: processes on this machine.
         engine: "local" or "ray".
+        device: where Silero runs: "cpu" or "cuda".
         overwrite: replace the segments of a run with other settings.
         hook: told about the progress.
 
@@ -57,18 +59,19 @@ def run(
     """
     if engine not in ENGINES:
         raise UsageError(f"Unknown engine {engine!r}. {nearest(engine, ENGINES)}")
-    vad.load(job.settings.vad)  # a wrong setting shows before anything is written
+    job = replace(job, root=job.root.absolute(), out=job.out.absolute())  # a worker may run elsewhere
+    vad.load(job.settings.vad, device)  # a wrong setting shows before anything is written
     conversations, problems = find(job)
     claim(job, overwrite)
 
     parts = chunks(job, conversations)
     survey = Survey(job, problems, hook, total=len(conversations))
-    todo = [(job, group, part) for part, group in parts.items() if not part.exists()]
+    todo = [(job, group, part, device) for part, group in parts.items() if not part.exists()]
     for part in parts:
         if part.exists():
             survey.read(part)
     for i, _ in run_tasks(annotate, todo, workers, engine):
-        survey.read(todo[i][-1])
+        survey.read(todo[i][2])
     recordings = survey.usable()
     if not recordings:
         write_text(job.run_file, json.dumps(_report(job, survey, recordings, {}, {}, []), indent=2))
@@ -89,9 +92,17 @@ def run(
 
 def find(job: Job) -> tuple[list[Conversation], list[Problem]]:
     """The recordings of the corpus, and what looks like one but is not."""
-    found = list(job.open_corpus().find())
-    conversations = [item for item in found if isinstance(item, Conversation)]
-    return conversations[: job.limit], [item for item in found if isinstance(item, Problem)]
+    conversations, problems = [], []
+    for item in job.open_corpus().find():
+        name = item.id if isinstance(item, Conversation) else item.source
+        printable = name.encode(errors="backslashreplace").decode()
+        if name != printable:
+            problems.append(Problem(printable, "file name is not UTF-8", "rename the file"))
+        elif isinstance(item, Problem):
+            problems.append(item)
+        else:
+            conversations.append(item)
+    return conversations[: job.limit], problems
 
 
 class Survey:
@@ -107,18 +118,18 @@ class Survey:
     def read(self, part: Path) -> None:
         """Take in the rows of one part."""
         columns = [name for name in ANNOTATIONS.names if name != "words"]
-        for row in pq.read_table(part, columns=columns).to_pylist():
+        table = pq.read_table(part, columns=columns)
+        for row, spoken in zip(table.drop(["activity"]).to_pylist(), table["activity"], strict=True):
             self.done += 1
             for reason in (row["problem"], row["transcript_problem"]):
                 if reason:
                     self.problems.append(Problem(row["recording_id"], reason, row["detail"]))
             if row["problem"] is None:
-                self._add(row, part)
+                self._add(row, activity_of(spoken), part)
         self.hook("annotating", self.done, self.total, dict(self.facts))
 
-    def _add(self, row: dict[str, Any], part: Path) -> None:
-        first, second = (intervals(track) for track in row["activity"])
-        found = find_patterns((first, second), self.job.settings, self.job.axes)
+    def _add(self, row: dict[str, Any], activity: tuple[Intervals, Intervals], part: Path) -> None:
+        found = find_patterns(activity, self.job.settings, self.job.axes)
         dropped = {axis: Counter[str]() for axis in self.job.axes}
         for (axis, _), candidates in found.items():
             dropped[axis].update(candidates.dropped)

@@ -1,6 +1,5 @@
 """One segment as a picture: two lanes of waveform, who speaks when, words, and the axis's events."""
 
-import textwrap
 from typing import Any
 
 import numpy as np
@@ -53,7 +52,7 @@ def _draw_lane(axes: Axes, row: dict[str, Any], role: str) -> None:
     axes.set_ylim(-1.25, 1.9)
     axes.set_yticks([])
     snr_db = row[f"{role}_snr_db"]
-    label = f"{role}\n{textwrap.shorten(row[f'{role}_speaker'].rpartition('/')[2], 16)}"
+    label = f"{role}, track {row[f'{role}_channel']}"
     axes.set_ylabel(label if snr_db is None else f"{label}\nSNR {snr_db:.0f} dB", color=COLOURS[role])
     axes.spines[["top", "right", "left"]].set_visible(False)
 

@@ -24,7 +24,7 @@ test: setup
 	$(RUN)/ruff check
 	$(RUN)/mypy
 	$(RUN)/lint-imports
-	$(RUN)/pytest
+	OMP_NUM_THREADS=1 $(RUN)/pytest -n auto
 	@echo "Done: everything passes; results above, nothing else was written"
 
 bench: setup

@@ -124,11 +124,19 @@ def test_run_json_and_card(dataset):
     assert str(dataset.root) not in everything and str(dataset.out) not in everything
 
 
-def test_two_workers_give_the_rows_of_one(dataset, made, tmp_path, monkeypatch):
+def test_two_workers_give_the_rows_of_one(dataset, made, tmp_path):
     job = make_job(made, tmp_path / "out")
     run(job, workers=2)
     assert rows(job).equals(rows(dataset))
     assert json.loads(job.run_file.read_text()) == json.loads(dataset.run_file.read_text())
+
+
+def test_ray_gives_the_rows_of_one(dataset, made, tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # else it writes a token to the home directory
+    job = make_job(made, tmp_path / "out")
+    run(job, engine="ray")
+    assert rows(job).equals(rows(dataset))
 
 
 class Stop(Exception):

@@ -1,5 +1,6 @@
 """Where the tasks of a run are carried out: in this process, in several, or on a Ray cluster."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -57,6 +58,7 @@ def _on_ray(function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]]) -> I
     except ImportError:
         raise MissingExtraError("--engine ray", "ray", "ray") from None
 
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     started = not ray.is_initialized()
     if started:
         ray.init(log_to_driver=False, include_dashboard=False)

@@ -4,6 +4,8 @@
 
 UV := $(shell command -v uv || echo .uv/bin/uv)
 RUN := .venv/bin
+# A proxy has its certificate in the store of the system.
+export UV_SYSTEM_CERTS ?= true
 
 .PHONY: setup demo test bench
 

@@ -25,6 +25,7 @@ app = typer.Typer(
     epilog="Add --debug to any command for the traceback of an error.",
 )
 out, err = Console(), Console(stderr=True)
+PLAIN: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
 Dataset = Annotated[Path, typer.Argument(help="A folder that `segkit extract` wrote.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON to standard output instead of tables.")]
 N = TypeVar("N", int, float)
@@ -45,7 +46,7 @@ def main() -> NoReturn:
         known = isinstance(error, SegkitError)
         text = str(error) if known else f"{type(error).__name__}: {error} (--debug shows where)"
         err.print("Error:", style="bold red", end=" ")
-        err.print(text, markup=False, highlight=False, soft_wrap=True)
+        err.print(text, **PLAIN)
         sys.exit(error.exit_code if isinstance(error, SegkitError) else 1)
     sys.exit(0)
 
@@ -199,10 +200,10 @@ def _dry_run(job: "Job", as_json: bool) -> None:
     if as_json:
         plan = {"job": job.identity(), "recordings": len(conversations), "to_annotate": waiting, "skipped": skipped}
         return typer.echo(json.dumps(plan, indent=2))
-    out.print(f"{len(conversations)} recordings below {job.root}, {waiting} of them to annotate.", highlight=False)
+    out.print(f"{len(conversations)} recordings below {job.root}, {waiting} of them to annotate.", **PLAIN)
     for line in skipped:
-        out.print(f"  would skip {line}", markup=False, highlight=False)
-    out.print(f"Would write {', '.join(job.axes)} to {job.out}. Nothing was written.", highlight=False)
+        out.print(f"  would skip {line}", **PLAIN)
+    out.print(f"Would write {', '.join(job.axes)} to {job.out}. Nothing was written.", **PLAIN)
 
 
 def _closing_words(job: "Job", report: dict[str, Any], verbose: bool) -> None:
@@ -212,15 +213,15 @@ def _closing_words(job: "Job", report: dict[str, Any], verbose: bool) -> None:
         err.print(f"Warning: {len(problems)} inputs were skipped; {job.run_file} lists them.", style="yellow")
     for problem in problems if verbose else []:
         line = f"  {problem['source']}: {problem['reason']}: {problem['detail']}"
-        err.print(line, markup=False, highlight=False, soft_wrap=True)
+        err.print(line, **PLAIN)
     kept = sum(counts["kept"] for counts in report["segments"].values())
-    out.print(f"{kept:,} segments from {report['recordings']['hours']:.2f} h of audio in {job.out}", highlight=False)
+    out.print(f"{kept:,} segments from {report['recordings']['hours']:.2f} h of audio in {job.out}", **PLAIN)
     if not kept:
-        out.print("No segments at these thresholds: the reasons above say which to lower with --set.")
+        out.print("No segments at these thresholds: the reasons above say which to lower with --set.", **PLAIN)
         return
     first = next(axis for axis, counts in report["segments"].items() if counts["kept"])
-    out.print(f"Next: segkit inspect {job.out} {first} --png segment.png", highlight=False, soft_wrap=True)
-    out.print(f"      segkit stats {job.out}", highlight=False, soft_wrap=True)
+    out.print(f"Next: segkit inspect {job.out} {first} --png segment.png", **PLAIN)
+    out.print(f"      segkit stats {job.out}", **PLAIN)
 
 
 @app.command()
@@ -251,7 +252,7 @@ def corpora(
         corpus.Options.__doc__ or "",
         "Defaults: " + ", ".join(f"--set {k}={v}" for k, v in vars(corpus.Options()).items()),
     ]
-    out.print("\n".join(lines), markup=False, highlight=False)
+    out.print("\n".join(lines), **PLAIN)
 
 
 @app.command()
@@ -278,7 +279,7 @@ def inspect(
     row = read_segment(dataset, segment)
     png.parent.mkdir(parents=True, exist_ok=True)
     draw_segment(row).savefig(png)
-    out.print(f"{row['axis']} {row['id']} is drawn in {png}", highlight=False, soft_wrap=True)
+    out.print(f"{row['axis']} {row['id']} is drawn in {png}", **PLAIN)
 
 
 @app.command()

@@ -116,11 +116,17 @@ def as_json(stats: list[Statistics]) -> list[dict[str, Any]]:
 
 
 def tables(stats: list[Statistics]) -> list[Table]:
-    """The statistics to look at: counts, and distributions."""
-    counts = Table(title="Segments", title_justify="left", box=SIMPLE_HEAD, padding=0, pad_edge=False)
-    shapes = Table(title="Seconds", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    """The statistics to look at: for each corpus the counts, and the distributions."""
+    corpora = dict.fromkeys(s.corpus for s in stats)
+    return [view for corpus in corpora for view in _tables_of(corpus, [s for s in stats if s.corpus == corpus])]
+
+
+def _tables_of(corpus: str, stats: list[Statistics]) -> tuple[Table, Table]:
+    counts, shapes = (
+        Table(title=f"{corpus}: {what}", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+        for what in ("segments", "seconds")
+    )
     for view in (counts, shapes):
-        view.add_column("corpus")
         view.add_column("axis", style="bold")
     for name in ("segments", "train", "val", "test", "recordings", "speakers", "hours", "clipped"):
         counts.add_column(name, justify="right")
@@ -129,9 +135,8 @@ def tables(stats: list[Statistics]) -> list[Table]:
     shapes.add_column("2nd to 98th percentile", no_wrap=True)
     for s in stats:
         numbers = [s.segments, *s.splits.values(), s.recordings, s.speakers]
-        counts.add_row(s.corpus, s.axis, *[f"{n:,}" for n in numbers], f"{s.hours:.2f}", f"{s.clipped:,}")
+        counts.add_row(s.axis, *[f"{n:,}" for n in numbers], f"{s.hours:.2f}", f"{s.clipped:,}")
         for name, lengths in (("segments", s.duration), (s.event, s.event_length)):
             if lengths:
-                median = f"{lengths.median_s:.2f}"
-                shapes.add_row(s.corpus, s.axis, name, f"{lengths.count:,}", median, str(lengths))
-    return [counts, shapes]
+                shapes.add_row(s.axis, name, f"{lengths.count:,}", f"{lengths.median_s:.2f}", str(lengths))
+    return counts, shapes

@@ -77,8 +77,10 @@ def _open(path: Path) -> soundfile.SoundFile:
         if path.stat().st_size == 0:
             raise BadInputError("empty audio", f"{path.name} has 0 bytes")
         return soundfile.SoundFile(path)
-    except (OSError, soundfile.SoundFileError) as error:
-        reason = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
+    except OSError as error:
+        raise BadInputError("file cannot be opened", f"{path.name}: {error.strerror}") from error
+    except soundfile.SoundFileError as error:
+        reason = getattr(error, "error_string", str(error))
         raise BadInputError("unreadable audio", f"{path.name}: {reason}") from error
 
 

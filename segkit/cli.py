@@ -179,9 +179,9 @@ def _progress(quiet: bool) -> Iterator["Hook"]:
                 for task in tasks.values():
                     progress.update(task, visible=False)
                 tasks[stage] = progress.add_task(stage, total=total, facts="")
-            elapsed_s = progress.tasks[tasks[stage]].elapsed or 0.0
-            hours = facts.pop("hours", None)
-            speed = [] if not hours or elapsed_s < 0.5 else [f"{hours / elapsed_s:.2f} h/s"]
+            recordings_per_s = progress.tasks[tasks[stage]].speed
+            hours = facts.pop("hours", 0.0)
+            speed = [f"{recordings_per_s * hours / done:.2f} h/s"] if recordings_per_s and hours else []
             counts = [f"{axis} {int(n)}" for axis, n in facts.items()]
             progress.update(tasks[stage], completed=done, total=total, facts=" · ".join(speed + counts))
 
@@ -190,12 +190,12 @@ def _progress(quiet: bool) -> Iterator["Hook"]:
 
 def _dry_run(job: "Job", as_json: bool) -> None:
     """Find the recordings and say what a run would do with them."""
-    from segkit.extract.annotate import chunks
+    from segkit.extract.annotate import chunks, is_done
     from segkit.extract.run import find
 
     conversations, problems = find(job)
     parts = chunks(job, conversations)
-    waiting = sum(len(group) for part, group in parts.items() if not part.exists())
+    waiting = sum(len(group) for part, group in parts.items() if not is_done(part))
     skipped = [f"{p.source}: {p.reason}: {p.detail}" for p in problems]
     if as_json:
         plan = {"job": job.identity(), "recordings": len(conversations), "to_annotate": waiting, "skipped": skipped}

@@ -147,6 +147,8 @@ USAGE = {
     ("extract", "stereo", "ROOT", "--splits", "most"): "three numbers",
     ("extract", "stereo", "ROOT", "--rate", "fast"): "a rate in Hz, or native",
     ("extract", "stereo", "ROOT", "--per-axis", "0"): "at least 1",
+    ("extract", "stereo", "ROOT", "--context-s", "nan"): "at least 0",
+    ("extract", "stereo", "ROOT", "--rate", "0"): "8000 to 192000",
     ("extract", "stereo", "ROOT", "--engine", "rya"): 'Did you mean "ray"',
     ("extract", "synthetic", "ROOT", "--set", "rate_hz=1"): "8000 to 48000",
     ("corpora", "fishr"): "Unknown corpus",

@@ -13,7 +13,7 @@ from conftest import EASY, make_job, rows
 
 import segkit
 from segkit.audio import decode_flac
-from segkit.errors import UsageError
+from segkit.errors import NothingUsableError, UsageError
 from segkit.extract import annotate, cut
 from segkit.extract.run import run
 from segkit.schemas import Axis
@@ -271,6 +271,38 @@ def test_a_file_that_vanishes_before_the_cut_is_counted(recordings, tmp_path, mo
             lost[0].unlink()
 
     report = run(job, hook=lose)
-    dropped = sum(counts["dropped"].get("unreadable audio", 0) for counts in report["segments"].values())
+    dropped = sum(counts["dropped"].get("file cannot be opened", 0) for counts in report["segments"].values())
     assert dropped > 0
     assert {row["recording_id"] for row in rows(job).to_pylist()} == {recordings[1].stem}
+    shutil.copy(recordings[0], lost[0])
+    assert {row["recording_id"] for row in rows_of(run(job), job)} == {path.stem for path in recordings[:2]}
+
+
+def rows_of(report, job):
+    assert all(counts["dropped"].get("file cannot be opened", 0) == 0 for counts in report["segments"].values())
+    return rows(job).to_pylist()
+
+
+def test_what_failed_for_a_passing_reason_is_tried_again(recordings, tmp_path, monkeypatch):
+    for path in recordings[:2]:
+        shutil.copy(path, tmp_path / path.name)
+    job = make_job((tmp_path, None), tmp_path.with_name("again"), corpus="stereo")
+
+    def unplugged(*_):
+        yield np.zeros((2, 512 * 256), np.float32)
+        raise OSError("Stale file handle")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(annotate.Recording, "blocks", unplugged)
+        with pytest.raises(NothingUsableError, match=r"unexpected error \(2\)"):
+            run(job)
+    assert run(job)["recordings"]["used"] == 2
+
+
+def test_a_damaged_part_or_shard_is_made_again(made, dataset, tmp_path):
+    shutil.copytree(dataset.out, tmp_path / "out")
+    job = make_job(made, tmp_path / "out")
+    for path in (next(job.annotations_dir.iterdir()), next(job.data_dir.rglob("*.parquet"))):
+        path.write_bytes(path.read_bytes()[:1000])
+    run(job)
+    assert rows(job).equals(rows(dataset))

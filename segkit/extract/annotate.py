@@ -24,8 +24,11 @@ from segkit.schemas.arrow import ANNOTATIONS, SCHEMA_VERSION
 from segkit.schemas.settings import fingerprint
 from segkit.segmenters import vad
 
+UNEXPECTED = "unexpected error"
 CHUNK_RECORDINGS = 8
 CHUNK_BYTES = 256 << 20
+PASSING = {"file cannot be opened", UNEXPECTED}
+"""Problems that need not lie in the recording: a chunk with one of them is worked on again."""
 WORD_SLACK_S = 0.5
 """Words may end this much after the audio does: transcripts round, and are then cut to the recording."""
 
@@ -45,6 +48,15 @@ def chunks(job: Job, conversations: list[Conversation]) -> dict[Path, list[Conve
         groups[-1].append(conversation)
         filled += size
     return {_part_path(job, group): group for group in groups if group}
+
+
+def is_done(part: Path) -> bool:
+    """Whether a chunk has been annotated, and nothing in it failed that may go well another time."""
+    try:
+        problems = set(pq.read_table(part, columns=["problem", "transcript_problem"]).to_pandas().stack())
+    except (OSError, pa.ArrowInvalid):
+        return False
+    return not problems & PASSING
 
 
 def _part_path(job: Job, group: list[Conversation]) -> Path:
@@ -120,7 +132,7 @@ def _noting(row: dict[str, Any], column: str) -> Iterator[None]:
     except BadInputError as error:
         row[column], row["detail"] = error.reason, error.detail
     except Exception as error:  # an adapter's or a decoder's own; the reason is counted and shown
-        row[column], row["detail"] = "unexpected error", f"{type(error).__name__}: {error}"
+        row[column], row["detail"] = UNEXPECTED, f"{type(error).__name__}: {error}"
 
 
 def _vad_rate(recording: Recording) -> int:

@@ -53,14 +53,20 @@ class Job:
     limit: int | None = None
 
     def __post_init__(self) -> None:
+        if self.options is None:
+            object.__setattr__(self, "options", corpora.get(self.corpus).Options())
         if len(self.splits) != 3 or min(self.splits) < 0 or not math.isclose(sum(self.splits), 1.0):
             raise UsageError(
                 f"--splits got {self.splits}. Expected three shares of train, validation and test that "
                 "add up to 1, such as 0.9,0.05,0.05."
             )
-        if not self.axes or self.per_axis < 1 or self.context_s < 0 or (self.limit or 1) < 1:
+        limits_hold = self.per_axis >= 1 and 0 <= self.context_s < math.inf and (self.limit is None or self.limit >= 1)
+        rate_holds = self.rate_hz is None or 8000 <= self.rate_hz <= 192_000
+        if not self.axes or not limits_hold or not rate_holds:
             raise UsageError(
-                "Expected at least one axis, --per-axis and --limit of at least 1, --context-s of at least 0."
+                f"Got {len(self.axes)} axes, --per-axis {self.per_axis}, --limit {self.limit}, --context-s "
+                f"{self.context_s}, --rate {self.rate_hz}. Expected at least one axis, --per-axis and --limit of at "
+                "least 1, a --context-s of at least 0, and a --rate of 8000 to 192000, or native."
             )
 
     def open_corpus(self) -> corpora.Corpus:

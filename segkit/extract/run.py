@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from segkit.errors import NothingUsableError, UsageError, nearest
-from segkit.extract.annotate import activity_of, annotate, chunks
+from segkit.extract.annotate import activity_of, annotate, chunks, is_done
 from segkit.extract.card import write_card
 from segkit.extract.cut import Shard, finished, plan_shards, write_shard
 from segkit.extract.engine import ENGINES, run_tasks
@@ -66,10 +66,10 @@ def run(
 
     parts = chunks(job, conversations)
     survey = Survey(job, problems, hook, total=len(conversations))
-    todo = [(job, group, part, device) for part, group in parts.items() if not part.exists()]
-    for part in parts:
-        if part.exists():
-            survey.read(part)
+    done = [part for part in parts if is_done(part)]
+    for part in done:
+        survey.read(part)
+    todo = [(job, group, part, device) for part, group in parts.items() if part not in set(done)]
     for i, _ in run_tasks(annotate, todo, workers, engine):
         survey.read(todo[i][2])
     recordings = survey.usable()

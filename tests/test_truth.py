@@ -61,11 +61,7 @@ def test_with_silero_most_are_found_and_most_found_are_right(conversations):
         events = [(e["axis"], e["user"], e["start_s"], e["end_s"]) for e in truth.events]
         for axis in Axis:
             ours, theirs = ([s for s in spans if s[0] == axis] for spans in (found, events))
-            hits = [
-                sum(any(near(a, b) for b in others) for a in these)
-                for these, others in ((theirs, ours), (ours, theirs))
-            ]
-            counts[axis] += [len(theirs), len(ours), *hits]
+            counts[axis] += [len(theirs), len(ours), hits(theirs, ours), hits(ours, theirs)]
     for axis, (true, found, recalled, right) in counts.items():
         assert recalled / true >= 0.7, axis
         assert right / found >= 0.7, axis

@@ -72,7 +72,9 @@ def extract(
     engine: Annotated[str, typer.Option(help="local, or ray for a cluster.")] = "local",
     device: Annotated[str, typer.Option(help="Where Silero runs: cpu or cuda.")] = "cpu",
     limit: Annotated[int | None, typer.Option(help="Use the first recordings only.")] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace the segments of a run with other settings.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the segments of a run with other settings.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, write nothing.")] = False,
     as_json: Json = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="List every input that was skipped.")] = False,

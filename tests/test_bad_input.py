@@ -1,6 +1,7 @@
 """One bad file never stops a run: each is reported under its reason, counted and skipped."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -9,7 +10,8 @@ import soundfile
 from conftest import make_job, rows, write_wav
 
 from segkit import cli
-from segkit.errors import NothingUsableError
+from segkit.errors import NothingUsableError, UsageError
+from segkit.extract.job import claimed
 from segkit.extract.run import run
 
 
@@ -45,6 +47,8 @@ def spoil(root, samples, rate_hz):
     write_wav(root / "mono.wav", samples[:, :1], rate_hz)
     write_wav(root / "three.wav", samples[:, [0, 1, 0]], rate_hz)
     write_wav(root / "same.wav", samples[:, [1, 1]], rate_hz)
+    write_wav(root / "silent.wav", samples * [1, 0], rate_hz)
+    (root / "dead_link.wav").symlink_to(root / "nowhere")
     (root / "video.mp4").write_bytes(b"ftypisom")
     shutil.copy(root / "good.wav", root / "wrong_extension.flac")  # libsndfile goes by the content
     write_wav(root / "twice.wav", samples, rate_hz)
@@ -58,6 +62,8 @@ def spoil(root, samples, rate_hz):
         "mono": "1-channel audio",
         "three": "3-channel audio",
         "same": "both channels are the same",
+        "silent": "silent track",
+        "dead_link": "file cannot be opened",
         "video": "unsupported container",
         "wrong_extension": "duplicate audio",
         "twice": "two files claim one id",
@@ -86,6 +92,7 @@ def test_every_bad_recording_is_counted_and_the_good_one_used(corpus, tmp_path, 
     "content, reason",
     [
         ("", "unreadable transcript"),
+        ("[" * 100_000, "unreadable transcript"),
         ("[[", "unreadable transcript"),
         ('[{"speaker": "A", "word": "x", "start": 1, "end": 500}]', "words outside the recording"),
         ('[{"speaker": "A", "word": "x", "start": -3, "end": 1}]', "words outside the recording"),
@@ -100,6 +107,34 @@ def test_a_bad_transcript_costs_the_words_not_the_recording(corpus, tmp_path, co
     assert report["problems"]["counts"] == {reason: 1}
     assert report["recordings"]["used"] == 1
     assert rows(job)["words"].null_count == len(rows(job)) > 0
+
+
+def test_odd_but_legal_words(corpus, tmp_path):
+    word = '{"speaker": "A", "word": "half \\ud800", "start": "1.0", "end": 2, "extra": []}'
+    (corpus[0] / "good.json").write_text(f"[{word}]")
+    job = make_job((corpus[0], None), tmp_path / "out", corpus="stereo")
+    assert run(job)["problems"]["counts"] == {}
+    assert any(word["text"] == "half ?" for row in rows(job).to_pylist() for word in row["words"])
+
+
+def test_names_of_every_kind(corpus, tmp_path):
+    root, samples, rate_hz = corpus
+    for i, name in enumerate(("sp ace [x]{id}*", "new\nline", "ünï/ü")):
+        write_wav(root / f"{name}.wav", np.roll(samples, i, axis=0), rate_hz)
+    shutil.copy(root / "good.wav", root / os.fsdecode(b"bad\xff.wav"))
+    report = run(make_job((root, None), tmp_path / "out", corpus="stereo"))
+    assert report["recordings"]["used"] == 4
+    (problem,) = report["problems"]["list"]
+    assert (problem["source"], problem["reason"]) == ("bad\\udcff", "file name is not UTF-8")
+
+
+def test_one_run_at_a_time(corpus, tmp_path):
+    job = make_job((corpus[0], None), tmp_path / "out", corpus="stereo")
+    with claimed(job, overwrite=False), pytest.raises(UsageError, match="Another run is writing"):
+        run(job)
+    job.run_file.write_text("{")
+    with pytest.raises(UsageError, match="damaged"):
+        run(job)
 
 
 def test_words_just_after_the_end_are_cut(corpus, tmp_path):

@@ -187,6 +187,18 @@ def test_other_vad_settings_do_not(made, dataset, tmp_path):
     assert not {p.name for p in job.annotations_dir.iterdir()} & {p.name for p in before}
 
 
+def test_a_look_at_few_recordings_keeps_the_annotations_of_the_others(made, tmp_path, monkeypatch):
+    monkeypatch.setattr(annotate, "CHUNK_RECORDINGS", 2)
+    whole = make_job(made, tmp_path / "out")
+    run(whole)
+    before = set(whole.annotations_dir.iterdir())
+    run(make_job(made, tmp_path / "out", limit=3), overwrite=True)
+    after = set(whole.annotations_dir.iterdir())
+    assert len(before) == 3 and len(before & after) == 2  # the second chunk is now one of one recording
+    names = [pq.read_table(path)["recording_id"].to_pylist() for path in after]
+    assert sorted(name for part in names for name in part) == ["00000", "00001", "00002", "00004", "00005"]
+
+
 def test_a_foreign_folder_is_refused(made, tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(UsageError, match=r"thesis\.tex but no run\.json"):

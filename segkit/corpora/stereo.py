@@ -51,7 +51,7 @@ ROOT/any/depth/
     def find(self) -> Iterator[Conversation | Problem]:
         """Every file of an audio type is a recording, named by its path without suffix."""
         by_id = defaultdict(list)
-        for path in sorted(path for path in self.root.rglob("*") if path.is_file()):
+        for path in sorted(path for path in self.root.rglob("*") if not path.is_dir()):
             if path.suffix.lower() in EXTENSIONS | OTHER_CONTAINERS:
                 by_id[path.relative_to(self.root).with_suffix("").as_posix()].append(path)
         for recording_id, paths in by_id.items():
@@ -127,6 +127,6 @@ def read_words(path: Path, speakers: tuple[str, ...]) -> list[Word]:
             detail = f"its speakers {sorted(unknown)} are not {list(speakers)}; name both with --set speakers=..."
             raise BadInputError("unknown speakers", f"{path.name}: {detail}")
         return [Word(channel_of[label], str(text), float(a), float(b)) for label, text, a, b in rows]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         detail = f"{path.name}: {type(error).__name__}: {error}"
         raise BadInputError("unreadable transcript", detail) from error

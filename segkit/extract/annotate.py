@@ -155,9 +155,17 @@ def _detect_speech(
             track |= {"rate_hz": info.rate_hz, "frames": info.frames}
         row["activity"] = [track.tolist() for track in activity]
         row["audio_hash"] = listener.hashes()
-        if row["problem"] is None and len(set(row["audio_hash"])) == 1:
-            row["problem"] = "both channels are the same"
-            row["detail"] = "expected one speaker per channel, found the same samples on both"
+        with _noting(row, "problem"):
+            if row["problem"] is None:
+                _expect_two_speakers(row)
+
+
+def _expect_two_speakers(row: dict[str, Any]) -> None:
+    if len(set(row["audio_hash"])) == 1:
+        raise BadInputError("both channels are the same", "expected one speaker per channel, found one signal on both")
+    for channel, activity in enumerate(row["activity"]):
+        if not activity:
+            raise BadInputError("silent track", f"found no speech on track {channel}, expected two speakers")
 
 
 @contextmanager

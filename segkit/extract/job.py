@@ -4,8 +4,12 @@ A dataset folder is a Hub dataset repository: `README.md`, `run.json`, `data/<ax
 and `annotations/*.parquet`.
 """
 
+import fcntl
 import json
 import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,12 +104,30 @@ class Job:
         return self.out / "run.json"
 
 
-def claim(job: Job, overwrite: bool) -> None:
-    """Make the dataset folder ready for this job: fresh, the same job's, or released by `overwrite`.
+@contextmanager
+def claimed(job: Job, overwrite: bool) -> Iterator[None]:
+    """Hold the dataset folder for this job: fresh, the same job's, or released by `overwrite`.
 
     Raises:
-        UsageError: the folder holds something else; the message says what differs.
+        UsageError: the folder holds something else, and the message says what differs; or another run
+            holds it.
     """
+    _check(job, overwrite)
+    job.annotations_dir.mkdir(parents=True, exist_ok=True)
+    folder = os.open(job.out, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, however that ends
+        write_text(job.run_file, json.dumps({"job": job.identity(), "status": "running"}, indent=2))
+        yield
+    except BlockingIOError:
+        raise UsageError(
+            f"Another run is writing to {str(job.out)!r}. Wait for it, or choose another folder."
+        ) from None
+    finally:
+        os.close(folder)
+
+
+def _check(job: Job, overwrite: bool) -> None:
     if job.out.exists() and not job.out.is_dir():
         raise UsageError(f"{str(job.out)!r} is a file. Expected a folder for the dataset.")
     entries = {path.name for path in job.out.iterdir()} if job.out.exists() else set()
@@ -116,15 +138,20 @@ def claim(job: Job, overwrite: bool) -> None:
                 "dataset folder of segkit. Choose another folder, or empty this one."
             )
     else:
-        before = json.loads(job.run_file.read_text(encoding="utf-8")).get("job", {})
+        before = _settings_of(job.run_file)
         changes = [f"{k}: {a} -> {b}" for k, a, b in _differences(before, job.identity())]
         if changes and not overwrite:
             raise UsageError(
                 f"{str(job.out)!r} holds a run with other settings ({'; '.join(changes)}). Choose another "
                 "folder, or add --overwrite to replace its segments (annotations are reused where they fit)."
             )
-    job.annotations_dir.mkdir(parents=True, exist_ok=True)
-    write_text(job.run_file, json.dumps({"job": job.identity(), "status": "running"}, indent=2))
+
+
+def _settings_of(run_file: Path) -> Any:
+    try:
+        return json.loads(run_file.read_text(encoding="utf-8"))["job"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{str(run_file)!r} is damaged ({error!r}). Remove it, or choose another folder.") from None
 
 
 def _differences(before: Any, after: Any, name: str = "") -> list[tuple[str, Any, Any]]:

@@ -8,11 +8,12 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from segkit.errors import NothingUsableError, UsageError, nearest
@@ -20,7 +21,7 @@ from segkit.extract.annotate import activity_of, annotate, chunks, is_done
 from segkit.extract.card import write_card
 from segkit.extract.cut import Shard, finished, plan_shards, write_shard
 from segkit.extract.engine import ENGINES, run_tasks
-from segkit.extract.job import Job, claim, write_text
+from segkit.extract.job import Job, claimed, write_text
 from segkit.extract.select import Annotated, Pick, assign_splits, select
 from segkit.schemas import Axis, Conversation, Intervals, Problem
 from segkit.schemas.arrow import ANNOTATIONS
@@ -61,32 +62,44 @@ def run(
         raise UsageError(f"Unknown engine {engine!r}. {nearest(engine, ENGINES)}")
     job = replace(job, root=job.root.absolute(), out=job.out.absolute())  # a worker may run elsewhere
     vad.load(job.settings.vad, device)  # a wrong setting shows before anything is written
-    conversations, problems = find(job)
-    claim(job, overwrite)
+    with claimed(job, overwrite):
+        for draft in job.out.rglob("*.tmp"):  # of a process that was killed
+            draft.unlink()
+        survey = _annotate(job, workers, engine, device, hook)
+        report = _select_and_cut(job, survey, workers, engine, hook)
+        write_text(job.run_file, json.dumps(report, indent=2))
+    if not report["recordings"]["used"]:
+        raise NothingUsableError(_nothing_usable(job, survey.problems))
+    return report
 
+
+def _annotate(job: Job, workers: int, engine: str, device: str, hook: Hook) -> "Survey":
+    """Annotate what has not been; returns what all annotations hold."""
+    conversations, problems = find(job)
     parts = chunks(job, conversations)
+    done = {part for part in parts if is_done(part)}
+    todo = [(job, group, part, device) for part, group in parts.items() if part not in done]
     survey = Survey(job, problems, hook, total=len(conversations))
-    done = [part for part in parts if is_done(part)]
     for part in done:
         survey.read(part)
-    todo = [(job, group, part, device) for part, group in parts.items() if part not in set(done)]
     for i, _ in run_tasks(annotate, todo, workers, engine):
         survey.read(todo[i][2])
-    recordings = survey.usable()
-    if not recordings:
-        write_text(job.run_file, json.dumps(_report(job, survey, recordings, {}, {}, []), indent=2))
-        raise NothingUsableError(_nothing_usable(job, survey.problems))
+    _remove_superseded(job.annotations_dir, parts)
+    return survey
 
+
+def _select_and_cut(job: Job, survey: "Survey", workers: int, engine: str, hook: Hook) -> Report:
+    """Choose segments, write those that are not written, and the card; returns the report."""
+    recordings = survey.usable()
     picks = {axis: select(recordings, axis, job.per_axis, job.seed, job.settings_hash) for axis in job.axes}
     split_of = assign_splits(recordings, job.splits, job.seed)
     shards = [shard for axis in job.axes for shard in plan_shards(job, axis, picks[axis], split_of)]
-    _remove_stale(job.data_dir.rglob("*"), keep={shard.path for shard in shards})
-    _remove_stale(job.annotations_dir.iterdir(), keep=set(parts))
+    for path in job.data_dir.rglob("*.parquet"):
+        if path not in {shard.path for shard in shards}:
+            path.unlink()
     reports = _write(job, shards, workers, engine, hook)
-
     report = _report(job, survey, recordings, picks, split_of, list(zip(shards, reports, strict=True)))
     write_card(job, report)
-    write_text(job.run_file, json.dumps(report, indent=2))
     return report
 
 
@@ -177,10 +190,15 @@ def _write(job: Job, shards: list[Shard], workers: int, engine: str, hook: Hook)
     return [reports[i] for i in range(len(shards))]
 
 
-def _remove_stale(paths: Iterable[Path], keep: set[Path]) -> None:
-    """Remove the files that an interrupted run, or one with other settings, left behind."""
-    for path in list(paths):
-        if path.is_file() and path not in keep and path.suffix in (".parquet", ".tmp"):
+def _remove_superseded(folder: Path, parts: dict[Path, list[Conversation]]) -> None:
+    """Remove annotations of the same recordings that are not of this job; those of others stay of use."""
+    names = {conversation.id for group in parts.values() for conversation in group}
+    for path in set(folder.glob("*.parquet")) - parts.keys():
+        try:
+            others = set(pq.read_table(path, columns=["recording_id"])["recording_id"].to_pylist())
+        except pa.ArrowInvalid:
+            others = names  # it is damaged
+        if names & others:
             path.unlink()
 
 

@@ -22,15 +22,24 @@ def test_statistics_count_what_is_there(dataset):
         of_axis = [row for row in table if row["axis"] == axis]
         assert s.segments == len(of_axis) == sum(s.splits.values())
         assert s.hours == pytest.approx(sum(row["duration_s"] for row in of_axis) / 3600, abs=1e-4)
-        assert s.duration.count == sum(s.duration.histogram) == len(of_axis)
-        assert s.duration.median_s == pytest.approx(np.median([row["duration_s"] for row in of_axis]), abs=1e-3)
-    gaps = [row["gap_s"] for row in table if row["axis"] == "turn_taking"]
-    assert found["turn_taking"].event_length.median_s == pytest.approx(np.median(gaps), abs=1e-3)
+        lengths = s.lengths["segments"]
+        assert lengths.count == sum(lengths.histogram) == len(of_axis)
+        assert lengths.median_s == pytest.approx(np.median([row["duration_s"] for row in of_axis]), abs=1e-3)
+    own = {
+        ("turn_taking", "gaps"): [row["gap_s"] for row in table if row["axis"] == "turn_taking"],
+        ("pause", "pauses"): [b - a for row in table if row["axis"] == "pause" for a, b in row["pauses"]],
+        ("backchannel", "backchannels"): [
+            b - a for row in table if row["axis"] == "backchannel" for a, b in row["backchannels"]
+        ],
+    }
+    for (axis, name), values_s in own.items():
+        lengths = found[axis].lengths[name]
+        assert (lengths.count, lengths.median_s) == (len(values_s), pytest.approx(np.median(values_s), abs=1e-3))
+    assert "gaps" not in found["pause"].lengths and found["interruption"].lengths["gaps"].p10_s < 0
 
 
 def test_a_histogram_is_drawn_to_scale():
     assert str(stats.Distribution.of([0.0, 0.0, 0.0, 0.0, 1.2])) == "0.00 █          ▂ 1.10"
-    assert stats.Distribution.of([]) is None
     assert str(stats.Distribution.of([0.5])).startswith("0.50 █")
 
 

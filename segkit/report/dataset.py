@@ -1,5 +1,6 @@
 """Read a dataset folder without its audio, or one row with it."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,19 @@ from segkit.errors import SegkitError, UsageError
 from segkit.schemas.arrow import SCHEMA_VERSION, SEGMENTS
 
 
+def read_run(out: Path) -> dict[str, Any]:
+    """What `run.json` says.
+
+    Raises:
+        UsageError: the folder is no dataset folder of segkit.
+    """
+    try:
+        run: dict[str, Any] = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise UsageError(f"{str(out)!r} holds no run.json. Expected a folder that `segkit extract` wrote.") from None
+    return run
+
+
 def shards(out: Path) -> list[Path]:
     """The Parquet files of all segments.
 
@@ -17,8 +31,7 @@ def shards(out: Path) -> list[Path]:
         UsageError: the folder is no dataset folder of segkit, or of another schema version.
         SegkitError: it holds no segments yet.
     """
-    if not (out / "run.json").is_file():
-        raise UsageError(f"{str(out)!r} holds no run.json. Expected a folder that `segkit extract` wrote.")
+    read_run(out)
     paths = sorted(out.glob("data/*/*.parquet"))
     if not paths:
         raise SegkitError(f"{str(out)!r} holds no segments. `run.json` in it says what was dropped, and why.")

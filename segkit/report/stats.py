@@ -1,16 +1,18 @@
 """Statistics of a dataset: counts, hours, and distributions of what each axis is about."""
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from segkit.report.dataset import read_table
+from segkit.report.dataset import read_run, read_table
+from segkit.schemas import Axis
+from segkit.schemas.settings import TimelineSettings
+from segkit.segmenters.axes import consecutive
+from segkit.segmenters.timeline import durations, speech
 
 BARS = " ▁▂▃▄▅▆▇█"
 BINS = 12
@@ -28,11 +30,9 @@ class Distribution:
     histogram_range_s: tuple[float, float]
 
     @classmethod
-    def of(cls, values_s: Iterable[float]) -> "Distribution | None":
-        """The distribution of some lengths; None of nothing."""
-        values: NDArray[np.float64] = np.fromiter(values_s, np.float64)
-        if values.size == 0:
-            return None
+    def of(cls, values_s: list[float]) -> "Distribution":
+        """The distribution of some lengths, at least one."""
+        values = np.array(values_s)
         low, p10, median, p90, high = np.percentile(values, [2, 10, 50, 90, 98]).round(3).tolist()
         high = max(high, low + 1e-3)
         counts, _ = np.histogram(values.clip(low, high), bins=BINS, range=(low, high))
@@ -50,8 +50,10 @@ class Statistics:
     """One axis of one corpus.
 
     Attributes:
-        hours: of the segments alone; `context_hours` of what stands in front of them.
-        event: what the axis is about: pauses, gaps, backchannels or interruptions.
+        splits: segments in train, validation and test.
+        hours: of the segments, without their context.
+        lengths: of segments; of gaps, where the floor goes to the other speaker (negative for an overlap); of
+            pauses; and of what else the axis is about.
     """
 
     corpus: str
@@ -61,30 +63,26 @@ class Statistics:
     recordings: int
     speakers: int
     hours: float
-    context_hours: float
     clipped: int
-    duration: Distribution | None
-    event: str
-    event_length: Distribution | None
-
-
-EVENTS = {
-    "pause": "pauses",
-    "turn_taking": "gaps",
-    "backchannel": "backchannels",
-    "interruption": "interruptions",
-}
+    lengths: dict[str, Distribution]
 
 
 def statistics(out: Path) -> list[Statistics]:
     """Statistics of a dataset folder, by corpus and axis."""
     rows = read_table(out).to_pylist()
-    keys = sorted({(row["corpus"], row["axis"]) for row in rows}, key=lambda k: (k[0], list(EVENTS).index(k[1])))
-    return [_of(*key, [row for row in rows if (row["corpus"], row["axis"]) == key]) for key in keys]
+    timeline = TimelineSettings(**read_run(out)["job"]["settings"]["timeline"])
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in sorted(rows, key=lambda row: (row["corpus"], list(Axis).index(row["axis"]))):
+        groups.setdefault((row["corpus"], row["axis"]), []).append(row)
+    return [_of(corpus, axis, group, timeline) for (corpus, axis), group in groups.items()]
 
 
-def _of(corpus: str, axis: str, rows: list[dict[str, Any]]) -> Statistics:
+def _of(corpus: str, axis: str, rows: list[dict[str, Any]], timeline: TimelineSettings) -> Statistics:
     splits = [row["split"] for row in rows]
+    lengths: dict[str, list[float]] = {}
+    for row in rows:
+        for name, values_s in _lengths(row, timeline).items():
+            lengths.setdefault(name, []).extend(values_s)
     return Statistics(
         corpus,
         axis,
@@ -93,21 +91,27 @@ def _of(corpus: str, axis: str, rows: list[dict[str, Any]]) -> Statistics:
         recordings=len({row["recording_id"] for row in rows}),
         speakers=len({row[f"{role}_speaker"] for row in rows for role in ("user", "agent")}),
         hours=round(sum(row["duration_s"] for row in rows) / 3600, 4),
-        context_hours=round(sum(row["context_s"] for row in rows) / 3600, 4),
         clipped=sum(row["clipped"] for row in rows),
-        duration=Distribution.of(row["duration_s"] for row in rows),
-        event=EVENTS[axis],
-        event_length=Distribution.of(length for row in rows for length in _event_lengths(axis, row)),
+        lengths={name: Distribution.of(values_s) for name, values_s in lengths.items() if values_s},
     )
 
 
-def _event_lengths(axis: str, row: dict[str, Any]) -> list[float]:
-    """Lengths in seconds of what the axis is about; a gap's is negative where the turns overlap."""
-    if axis == "turn_taking":
-        return [row["gap_s"]]
-    if axis == "interruption":
-        return [row["interruption_end_s"] - row["interruption_start_s"]]
-    return [end - start for start, end in row[EVENTS[axis]]]
+def _lengths(row: dict[str, Any], timeline: TimelineSettings) -> dict[str, list[float]]:
+    """Lengths in seconds of what is inside one segment, its context left out."""
+    user, agent = (speech(np.array(row[f"{role}_activity"]).reshape(-1, 2), timeline) for role in ("user", "agent"))
+    first, second = np.concatenate([consecutive(user, agent, 2), consecutive(agent, user, 2)]).transpose(1, 2, 0)
+    takes_floor = (second[0] > 0) & (second[1] > first[1])  # else it began in the context, or lies inside the first
+    pauses = np.concatenate([user.pauses, agent.pauses])
+    found = {
+        "segments": [row["duration_s"]],
+        "gaps": (second[0] - first[1])[takes_floor].tolist(),
+        "pauses": durations(pauses[pauses[:, 0] >= 0]).tolist(),
+    }
+    if row["axis"] == Axis.BACKCHANNEL:
+        found["backchannels"] = [end - start for start, end in row["backchannels"]]
+    if row["axis"] == Axis.INTERRUPTION:
+        found["interruptions"] = [row["interruption_end_s"] - row["interruption_start_s"]]
+    return found
 
 
 def as_json(stats: list[Statistics]) -> list[dict[str, Any]]:
@@ -136,7 +140,6 @@ def _tables_of(corpus: str, stats: list[Statistics]) -> tuple[Table, Table]:
     for s in stats:
         numbers = [s.segments, *s.splits.values(), s.recordings, s.speakers]
         counts.add_row(s.axis, *[f"{n:,}" for n in numbers], f"{s.hours:.2f}", f"{s.clipped:,}")
-        for name, lengths in (("segments", s.duration), (s.event, s.event_length)):
-            if lengths:
-                shapes.add_row(s.axis, name, f"{lengths.count:,}", f"{lengths.median_s:.2f}", str(lengths))
+        for name, lengths in s.lengths.items():
+            shapes.add_row(s.axis, name, f"{lengths.count:,}", f"{lengths.median_s:.2f}", str(lengths))
     return counts, shapes

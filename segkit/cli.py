@@ -68,7 +68,7 @@ def extract(
     splits: Annotated[str, typer.Option(help="Shares of train, validation, test.")] = "0.9,0.05,0.05",
     rate: Annotated[str, typer.Option(help="Sample rate in Hz, or native for the source's.")] = "24000",
     seed: Annotated[int, typer.Option(help="For the selection and the splits.")] = 0,
-    workers: Annotated[int, typer.Option(help="Processes; 0 means one per core.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 means one per core.")] = 0,
     engine: Annotated[str, typer.Option(help="local, or ray for a cluster.")] = "local",
     device: Annotated[str, typer.Option(help="Where Silero runs: cpu or cuda.")] = "cpu",
     limit: Annotated[int | None, typer.Option(help="Use the first recordings only.")] = None,
@@ -210,6 +210,8 @@ def _dry_run(job: "Job", as_json: bool) -> None:
 
 def _closing_words(job: "Job", report: dict[str, Any], verbose: bool) -> None:
     """What was skipped, where the results lie, and what to type next."""
+    from segkit import corpora
+
     problems = report["problems"]["list"]
     if problems:
         err.print(f"Warning: {len(problems)} inputs were skipped; {job.run_file} lists them.", style="yellow")
@@ -218,6 +220,8 @@ def _closing_words(job: "Job", report: dict[str, Any], verbose: bool) -> None:
         err.print(line, **PLAIN)
     kept = sum(counts["kept"] for counts in report["segments"].values())
     out.print(f"{kept:,} segments from {report['recordings']['hours']:.2f} h of audio in {job.out}", **PLAIN)
+    if not corpora.get(job.corpus).needs_root:
+        out.print(f"The conversations themselves, with their truth, are in {job.root}", **PLAIN)
     if not kept:
         out.print("No segments at these thresholds: the reasons above say which to lower with --set.", **PLAIN)
         return

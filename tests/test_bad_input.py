@@ -184,6 +184,7 @@ USAGE = {
     ("extract", "stereo", "ROOT", "--per-axis", "0"): "at least 1",
     ("extract", "stereo", "ROOT", "--context-s", "nan"): "at least 0",
     ("extract", "stereo", "ROOT", "--rate", "0"): "8000 to 192000",
+    ("extract", "stereo", "ROOT", "--device", "cud"): "Expected cpu, or cuda",
     ("extract", "stereo", "ROOT", "--engine", "rya"): 'Did you mean "ray"',
     ("extract", "synthetic", "ROOT", "--set", "rate_hz=1"): "8000 to 48000",
     ("corpora", "fishr"): "Unknown corpus",

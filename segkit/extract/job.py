@@ -57,6 +57,7 @@ class Job:
     limit: int | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "axes", tuple(axis for axis in Axis if axis in self.axes))  # in one order, once
         if self.options is None:
             object.__setattr__(self, "options", corpora.get(self.corpus).Options())
         if len(self.splits) != 3 or min(self.splits) < 0 or not math.isclose(sum(self.splits), 1.0):

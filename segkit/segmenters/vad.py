@@ -271,6 +271,12 @@ class Silero(_Framewise):
 
     def __init__(self, settings: VadSettings, device: str = "cpu") -> None:
         super().__init__(settings)
+        try:
+            usable = torch.device(device).type != "cuda" or torch.cuda.is_available()
+        except RuntimeError:
+            usable = False
+        if not usable:
+            raise UsageError(f"Device {device!r} cannot be used here. Expected cpu, or cuda where torch finds a GPU.")
         self.device = device
 
     def probabilities(self, streams: Sequence[Iterator[FloatArray]], rate_hz: int) -> list[tuple[FloatArray, int]]:

@@ -178,6 +178,28 @@ def test_other_thresholds_reuse_the_annotations(made, dataset, tmp_path, monkeyp
     assert len(kept) < sum(axis == "pause" for axis in rows(dataset)["axis"].to_pylist())
 
 
+@pytest.mark.parametrize("change", [{"rate_hz": None}, {"context_s": 2.0}])
+def test_overwriting_replaces_shards_of_the_same_segments(made, dataset, tmp_path, change):
+    shutil.copytree(dataset.out, tmp_path / "over")
+    over, fresh = (make_job(made, tmp_path / name, **change) for name in ("over", "fresh"))
+    run(over, overwrite=True)
+    run(fresh)
+    assert rows(over).equals(rows(fresh))
+    assert not rows(over).equals(rows(dataset))
+
+
+def test_a_new_transcript_reaches_the_rows(recordings, tmp_path):
+    root = tmp_path / "corpus"
+    root.mkdir()
+    shutil.copy(recordings[0], root / "a.wav")
+    job = make_job((root, None), tmp_path / "out", corpus="stereo")
+    run(job)
+    assert rows(job)["words"].null_count == len(rows(job))
+    (root / "a.json").write_text('[{"speaker": "A", "word": "hello", "start": 0, "end": 119}]')
+    run(job)
+    assert rows(job)["words"].null_count == 0
+
+
 def test_other_vad_settings_do_not(made, dataset, tmp_path):
     shutil.copytree(dataset.out, tmp_path / "out")
     settings = with_overrides(EASY, {"vad.threshold": "0.4"})

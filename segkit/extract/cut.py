@@ -24,7 +24,7 @@ from segkit.extract.annotate import activity_of, tracks_of
 from segkit.extract.job import SPLITS, Job
 from segkit.extract.select import Pick
 from segkit.schemas import Axis, Intervals, Segment
-from segkit.schemas.arrow import SEGMENTS
+from segkit.schemas.arrow import SCHEMA_VERSION, SEGMENTS
 from segkit.schemas.settings import fingerprint
 from segkit.segmenters.axes import describe
 from segkit.segmenters.timeline import clip
@@ -36,16 +36,12 @@ PLAN_KEY = b"segkit_shard"
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One Parquet file to be: where it goes, and its segments."""
+    """One Parquet file to be: where it goes, its segments, and a hash of all that decides its content."""
 
     path: Path
     split: str
     picks: list[Pick]
-
-    @property
-    def plan(self) -> str:
-        """Hash of what the shard shall hold."""
-        return fingerprint(self.path.name, [pick.id for pick in self.picks])
+    plan: str
 
 
 def plan_shards(job: Job, axis: Axis, picks: list[Pick], split_of: dict[str, str]) -> list[Shard]:
@@ -61,10 +57,16 @@ def plan_shards(job: Job, axis: Axis, picks: list[Pick], split_of: dict[str, str
             filled[split] = 0.0
         groups[split][-1].append(pick)
         filled[split] += size
+    how = segkit.__version__, SCHEMA_VERSION, job.rate_hz, job.context_s
     return [
-        Shard(job.data_dir / axis / f"{split}-{i:05d}-of-{len(parts):05d}.parquet", split, part)
-        for split, parts in groups.items()
-        for i, part in enumerate(parts)
+        Shard(
+            job.data_dir / axis / f"{split}-{i:05d}-of-{len(shards):05d}.parquet",
+            split,
+            shard,
+            plan=fingerprint(how, split, [(pick.id, pick.part.name) for pick in shard]),
+        )
+        for split, shards in groups.items()
+        for i, shard in enumerate(shards)
     ]
 
 

@@ -211,6 +211,7 @@ def _dry_run(job: "Job", as_json: bool) -> None:
 def _closing_words(job: "Job", report: dict[str, Any], verbose: bool) -> None:
     """What was skipped, where the results lie, and what to type next."""
     from segkit import corpora
+    from segkit.extract.job import SPLITS
 
     problems = report["problems"]["list"]
     if problems:
@@ -218,6 +219,11 @@ def _closing_words(job: "Job", report: dict[str, Any], verbose: bool) -> None:
     for problem in problems if verbose else []:
         line = f"  {problem['source']}: {problem['reason']}: {problem['detail']}"
         err.print(line, **PLAIN)
+    empty = [name for name, share in zip(SPLITS, job.splits, strict=True) if share]
+    empty = [name for name in empty if name not in report["recordings"]["splits"]]
+    if empty:
+        reason = "recordings that share a speaker stay together, and there are too few others"
+        err.print(f"Warning: nothing is left for {' and '.join(empty)}: {reason}.", style="yellow", **PLAIN)
     kept = sum(counts["kept"] for counts in report["segments"].values())
     out.print(f"{kept:,} segments from {report['recordings']['hours']:.2f} h of audio in {job.out}", **PLAIN)
     if not corpora.get(job.corpus).needs_root:

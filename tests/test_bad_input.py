@@ -76,6 +76,7 @@ def test_every_bad_recording_is_counted_and_the_good_one_used(corpus, tmp_path, 
     code, _, said = segkit("extract", "stereo", root, "-o", tmp_path / "out", "--workers", 1, "-v", capsys=capsys)
     assert code == 0
     assert f"Warning: {len(expected)} inputs were skipped" in said
+    assert "Warning: nothing is left for validation and test" in said  # of one recording
     report = json.loads((tmp_path / "out" / "run.json").read_text())
     assert {p["source"]: p["reason"] for p in report["problems"]["list"]} == expected
     assert all(f"{source}: {reason}" in said for source, reason in expected.items())

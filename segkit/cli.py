@@ -219,8 +219,8 @@ def _closing_words(job: "Job", report: dict[str, Any], verbose: bool) -> None:
     for problem in problems if verbose else []:
         line = f"  {problem['source']}: {problem['reason']}: {problem['detail']}"
         err.print(line, **PLAIN)
-    empty = [name for name, share in zip(SPLITS, job.splits, strict=True) if share]
-    empty = [name for name in empty if name not in report["recordings"]["splits"]]
+    filled = report["recordings"]["splits"]
+    empty = [name for name, share in zip(SPLITS, job.splits, strict=True) if share and name not in filled]
     if empty:
         reason = "recordings that share a speaker stay together, and there are too few others"
         err.print(f"Warning: nothing is left for {' and '.join(empty)}: {reason}.", style="yellow", **PLAIN)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from inspect import cleandoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
@@ -261,8 +262,9 @@ def corpora(
         "",
         corpus.tree,
         "",
-        corpus.Options.__doc__ or "",
-        "Defaults: " + ", ".join(f"--set {k}={v}" for k, v in vars(corpus.Options()).items()),
+        cleandoc(corpus.Options.__doc__ or ""),
+        "",
+        "Defaults: " + " ".join(f'--set "{name}={value}"' for name, value in vars(corpus.Options()).items()),
     ]
     out.print("\n".join(lines), **PLAIN)
 

@@ -75,7 +75,7 @@ def test_corpora_and_doctor(capsys):
     code, printed, _ = segkit("corpora", capsys=capsys)
     assert code == 0 and "stereo" in printed and "synthetic" in printed
     code, printed, _ = segkit("corpora", "pairs", capsys=capsys)
-    assert code == 0 and "--set offsets=0,0" in printed and "17_agent.wav" in printed
+    assert code == 0 and '--set "offsets=0,0"' in printed and "17_agent.wav" in printed
     code, printed, _ = segkit("doctor", "--json", capsys=capsys)
     found = json.loads(printed)
     assert code == 0 and found["core"]["torch"] and found["decoders"]["flac"]

@@ -183,7 +183,8 @@ def _write(job: Job, shards: list[Shard], workers: int, engine: str, hook: Hook)
             facts[shard.picks[0].axis] += len(shard.picks)
         hook("writing", facts.total(), total, dict(facts))
 
-    tell(*(shards[i] for i in reports))
+    if shards:
+        tell(*(shards[i] for i in reports))
     for k, report in run_tasks(write_shard, [(job, shards[i]) for i in todo], workers, engine):
         reports[todo[k]] = report
         tell(shards[todo[k]])

@@ -53,10 +53,10 @@ def chunks(job: Job, conversations: list[Conversation]) -> dict[Path, list[Conve
 def is_done(part: Path) -> bool:
     """Whether a chunk has been annotated, and nothing in it failed that may go well another time."""
     try:
-        problems = set(pq.read_table(part, columns=["problem", "transcript_problem"]).to_pandas().stack())
+        columns = pq.read_table(part, columns=["problem", "transcript_problem"]).columns
     except (OSError, pa.ArrowInvalid):
         return False
-    return not problems & PASSING
+    return not any(PASSING & set(column.to_pylist()) for column in columns)
 
 
 def _part_path(job: Job, group: list[Conversation]) -> Path:

@@ -4,7 +4,8 @@
     ├── UsageError               exit code 2: an argument, option or setting is wrong
     │   └── MissingExtraError    exit code 2: an optional dependency is not installed
     ├── BadInputError            one recording, transcript or segment is unusable: counted and skipped
-    └── NothingUsableError       exit code 1: every input was skipped, or there was none
+    ├── NothingUsableError       exit code 1: every input was skipped, or there was none
+    └── TrainingError            exit code 1: a training run cannot go on; its last checkpoint is good
 
 Each message says what was found, what was expected and what to do about it.
 """
@@ -54,6 +55,10 @@ class BadInputError(SegkitError):
 
 class NothingUsableError(SegkitError):
     """The whole input was looked at and nothing in it could be used."""
+
+
+class TrainingError(SegkitError):
+    """A training run cannot go on: it diverged, contradicts itself, or has not the memory."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

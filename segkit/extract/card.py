@@ -4,7 +4,8 @@ import json
 from typing import Any
 
 from segkit import corpora
-from segkit.extract.job import Job, write_text
+from segkit.extract.job import Job
+from segkit.folders import write_text
 from segkit.schemas.arrow import SEGMENTS, describe
 from segkit.schemas.settings import as_json
 

@@ -4,10 +4,8 @@ A dataset folder is a Hub dataset repository: `README.md`, `run.json`, `data/<ax
 and `annotations/*.parquet`.
 """
 
-import fcntl
 import json
 import math
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +15,7 @@ from typing import Any
 import segkit
 from segkit import corpora
 from segkit.errors import UsageError
+from segkit.folders import changes, held, write_text
 from segkit.schemas import Axis, Settings
 from segkit.schemas.arrow import SCHEMA_VERSION
 from segkit.schemas.settings import as_json, fingerprint
@@ -115,17 +114,9 @@ def claimed(job: Job, overwrite: bool) -> Iterator[None]:
     """
     _check(job, overwrite)
     job.annotations_dir.mkdir(parents=True, exist_ok=True)
-    folder = os.open(job.out, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, however that ends
+    with held(job.out):
         write_text(job.run_file, json.dumps({"job": job.identity(), "status": "running"}, indent=2))
         yield
-    except BlockingIOError:
-        raise UsageError(
-            f"Another run is writing to {str(job.out)!r}. Wait for it, or choose another folder."
-        ) from None
-    finally:
-        os.close(folder)
 
 
 def _check(job: Job, overwrite: bool) -> None:
@@ -140,10 +131,10 @@ def _check(job: Job, overwrite: bool) -> None:
             )
     else:
         before = _settings_of(job.run_file)
-        changes = [f"{k}: {a} -> {b}" for k, a, b in _differences(before, job.identity())]
-        if changes and not overwrite:
+        changed = changes(before, job.identity())
+        if changed and not overwrite:
             raise UsageError(
-                f"{str(job.out)!r} holds a run with other settings ({'; '.join(changes)}). Choose another "
+                f"{str(job.out)!r} holds a run with other settings ({changed}). Choose another "
                 "folder, or add --overwrite to replace its segments (annotations are reused where they fit)."
             )
 
@@ -153,22 +144,3 @@ def _settings_of(run_file: Path) -> Any:
         return json.loads(run_file.read_text(encoding="utf-8"))["job"]
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{str(run_file)!r} is damaged ({error!r}). Remove it, or choose another folder.") from None
-
-
-def _differences(before: Any, after: Any, name: str = "") -> list[tuple[str, Any, Any]]:
-    """Leaves in which two JSON objects differ, with dotted names."""
-    if isinstance(before, dict) and isinstance(after, dict):
-        keys = sorted(before.keys() | after.keys())
-        return [
-            change
-            for key in keys
-            for change in _differences(before.get(key), after.get(key), f"{name}.{key}".lstrip("."))
-        ]
-    return [(name, before, after)] if before != after else []
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    draft = path.with_name(f".{path.name}.tmp")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)

@@ -21,8 +21,9 @@ from segkit.extract.annotate import activity_of, annotate, chunks, is_done
 from segkit.extract.card import write_card
 from segkit.extract.cut import Shard, finished, plan_shards, write_shard
 from segkit.extract.engine import ENGINES, run_tasks
-from segkit.extract.job import Job, claimed, write_text
+from segkit.extract.job import Job, claimed
 from segkit.extract.select import Annotated, Pick, assign_splits, select
+from segkit.folders import write_text
 from segkit.schemas import Axis, Conversation, Intervals, Problem
 from segkit.schemas.arrow import ANNOTATIONS
 from segkit.segmenters import vad

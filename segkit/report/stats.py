@@ -8,7 +8,7 @@ import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from segkit.report.dataset import read_run, read_table
+from segkit.dataset import read_run, read_table
 from segkit.schemas import Axis
 from segkit.schemas.settings import TimelineSettings
 from segkit.segmenters.axes import consecutive

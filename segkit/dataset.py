@@ -24,8 +24,8 @@ def read_run(out: Path) -> dict[str, Any]:
     return run
 
 
-def shards(out: Path) -> list[Path]:
-    """The Parquet files of all segments.
+def shards(out: Path, axis: str = "*", split: str = "*") -> list[Path]:
+    """The Parquet files of all segments, or of those of an axis and a split.
 
     Raises:
         UsageError: the folder is no dataset folder of segkit, or of another schema version.
@@ -37,14 +37,18 @@ def shards(out: Path) -> list[Path]:
         raise SegkitError(f"{str(out)!r} holds no segments. `run.json` in it says what was dropped, and why.")
     found = (pq.read_schema(paths[0]).metadata or {}).get(b"segkit_schema_version", b"none").decode()
     if found != SCHEMA_VERSION:
-        raise UsageError(f"{str(out)!r} has schema version {found}. This segkit reads {SCHEMA_VERSION}.")
-    return paths
+        raise UsageError(
+            f"{str(out)!r} has schema version {found}. This segkit reads {SCHEMA_VERSION}; extract the segments again."
+        )
+    return [path for path in paths if path.match(f"{axis}/{split}-*.parquet")]
 
 
-def read_table(out: Path) -> pa.Table:
-    """All segments, every column but the audio."""
+def read_table(out: Path, axis: str = "*", split: str = "*") -> pa.Table:
+    """Segments as `shards` selects them, every column but the audio; no rows where there are none."""
     columns = [name for name in SEGMENTS.names if name not in ("user", "agent")]
-    return pa.concat_tables([pq.read_table(path, columns=columns) for path in shards(out)])
+    empty = pa.schema([SEGMENTS.field(name) for name in columns]).empty_table()
+    tables = [pq.read_table(path, columns=columns) for path in shards(out, axis, split)]
+    return pa.concat_tables([empty, *tables], promote_options="permissive")
 
 
 def read_segment(out: Path, segment_id: str) -> dict[str, Any]:

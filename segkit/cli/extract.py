@@ -1,58 +1,23 @@
-"""The command line. Heavy imports stay inside the commands, so that `segkit --help` is instant."""
+"""`segkit extract`: options into a job, progress, and the closing words."""
 
 import json
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from inspect import cleandoc
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
-from segkit.errors import SegkitError, UsageError, nearest
+from segkit.cli.console import PLAIN, Json, err, name, number, out, pair
+from segkit.errors import UsageError, nearest
 
 if TYPE_CHECKING:
     from segkit.extract.job import Job
     from segkit.extract.run import Hook
 
-app = typer.Typer(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="Segments of real two-party conversations for full-duplex speech models (arXiv 2606.11167).",
-    epilog="Add --debug to any command for the traceback of an error.",
-)
-out, err = Console(), Console(stderr=True)
-PLAIN: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
-Dataset = Annotated[Path, typer.Argument(help="A folder that `segkit extract` wrote.", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON to standard output instead of tables.")]
-N = TypeVar("N", int, float)
 
-
-def main() -> NoReturn:
-    """Run the command line: errors of segkit's own become a message and an exit code."""
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    debug = len(arguments) < len(sys.argv) - 1
-    try:
-        app(arguments)
-    except KeyboardInterrupt:
-        err.print("Interrupted. What was finished is kept: the same command goes on from there.")
-        sys.exit(130)
-    except Exception as error:
-        if debug:
-            raise
-        known = isinstance(error, SegkitError)
-        text = str(error) if known else f"{type(error).__name__}: {error} (--debug shows where)"
-        err.print("Error:", style="bold red", end=" ")
-        err.print(text, **PLAIN)
-        sys.exit(error.exit_code if isinstance(error, SegkitError) else 1)
-    sys.exit(0)
-
-
-@app.command(no_args_is_help=True)
 def extract(
     corpus: Annotated[str, typer.Argument(help="A corpus; `segkit corpora` lists them.", show_default=False)],
     root: Annotated[Path | None, typer.Argument(help="Its folder; corpora that make their own data need none.")] = None,
@@ -100,12 +65,12 @@ def extract(
         out=output,
         options=options,
         settings=settings,
-        axes=tuple(_name(Axis, axis.strip(), "--axes") for axis in axes.split(",")),
+        axes=tuple(name(Axis, axis.strip(), "--axes") for axis in axes.split(",")),
         per_axis=per_axis,
         context_s=context_s,
         splits=_shares(splits),
         seed=seed,
-        rate_hz=None if rate == "native" else _number(int, rate, "--rate", "a rate in Hz, or native"),
+        rate_hz=None if rate == "native" else number(int, rate, "--rate", "a rate in Hz, or native"),
         limit=limit,
     )
     if dry_run:
@@ -127,35 +92,19 @@ def _overrides(preset: str, options: Any, pairs: list[str], vad: str | None) -> 
     settings = PRESETS[preset]
     if vad:
         settings = replace(settings, vad=replace(settings.vad, backend=vad))
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise UsageError(f"--set got {pair!r}. Expected NAME=VALUE, such as pause.tau_min_s=3.")
-        if name in setting_names(settings):
-            settings = with_overrides(settings, {name: value})
-        elif name in setting_names(options):
-            options = with_overrides(options, {name: value})
+    for key, value in map(pair, pairs):
+        if key in setting_names(settings):
+            settings = with_overrides(settings, {key: value})
+        elif key in setting_names(options):
+            options = with_overrides(options, {key: value})
         else:
             known = setting_names(settings) + setting_names(options)
-            raise UsageError(f"Unknown setting {name!r}. {nearest(name, known)}")
+            raise UsageError(f"Unknown setting {key!r}. {nearest(key, known)}")
     return settings, options
 
 
-def _name(kind: Any, text: str, option: str) -> Any:
-    if text not in list(kind):
-        raise UsageError(f"{option} got {text!r}. {nearest(text, list(kind))}")
-    return kind(text)
-
-
-def _number(kind: type[N], text: str, option: str, expected: str) -> N:
-    try:
-        return kind(text)
-    except ValueError:
-        raise UsageError(f"{option} got {text!r}. Expected {expected}.") from None
-
-
 def _shares(text: str) -> Any:
-    return tuple(_number(float, part, "--splits", "three numbers such as 0.9,0.05,0.05") for part in text.split(","))
+    return tuple(number(float, part, "--splits", "three numbers such as 0.9,0.05,0.05") for part in text.split(","))
 
 
 def _cores() -> int:
@@ -235,88 +184,3 @@ def _closing_words(job: "Job", report: dict[str, Any], verbose: bool) -> None:
     first = next(axis for axis, counts in report["segments"].items() if counts["kept"])
     out.print(f"Next: segkit inspect {job.out} {first} --png segment.png", **PLAIN)
     out.print(f"      segkit stats {job.out}", **PLAIN)
-
-
-@app.command()
-def corpora(
-    name: Annotated[str | None, typer.Argument(help="Show this corpus.", show_default=False)] = None,
-) -> None:
-    """List the corpora that can be read, or show one: licence, layout, options."""
-    from rich.table import Table
-
-    from segkit import corpora
-
-    if name is None:
-        table = Table("corpus", "what", "licence")
-        for each in corpora.names():
-            table.add_row(each, corpora.get(each).title, corpora.get(each).licence)
-        out.print(table)
-        return
-    corpus = corpora.get(name)
-    share = "may be published" if corpus.redistributable else "may not be published unless it is yours to publish"
-    lines = [
-        corpus.title,
-        f"Licence: {corpus.licence} (audio {share})",
-        f"Citation: {corpus.citation}",
-        f"How to get it: {corpus.how_to_get_it}",
-        "",
-        corpus.tree,
-        "",
-        cleandoc(corpus.Options.__doc__ or ""),
-        "",
-        "Defaults: " + " ".join(f'--set "{name}={value}"' for name, value in vars(corpus.Options()).items()),
-    ]
-    out.print("\n".join(lines), **PLAIN)
-
-
-@app.command()
-def stats(dataset: Dataset, as_json: Json = False) -> None:
-    """Counts, hours and distributions of a dataset, per axis and corpus."""
-    from segkit.report import stats as report
-
-    found = report.statistics(dataset)
-    if as_json:
-        return typer.echo(json.dumps(report.as_json(found), indent=2))
-    out.print(*report.tables(found), sep="\n")
-
-
-@app.command()
-def inspect(
-    dataset: Dataset,
-    segment: Annotated[str, typer.Argument(help="Its id, the beginning of it, or an axis.", show_default=False)],
-    png: Annotated[Path, typer.Option(help="The picture to write.")] = Path("segment.png"),
-) -> None:
-    """Draw one segment: waveforms, who speaks when, words, and the events of its axis."""
-    from segkit.report.dataset import read_segment
-    from segkit.report.picture import draw_segment
-
-    row = read_segment(dataset, segment)
-    png.parent.mkdir(parents=True, exist_ok=True)
-    draw_segment(row).savefig(png)
-    out.print(f"{row['axis']} {row['id']} is drawn in {png}", **PLAIN)
-
-
-@app.command()
-def doctor(as_json: Json = False) -> None:
-    """Versions, extras, GPU, decoders, and conflicts between packages."""
-    from rich.table import Table
-
-    from segkit.doctor import examine
-
-    found = examine()
-    if as_json:
-        return typer.echo(json.dumps(found, indent=2))
-    table = Table("what", "found")
-    table.add_row("segkit, Python", f"{found['segkit']}, {found['python']} on {found['platform']}")
-    table.add_row("cores, GPU", f"{found['cores']}, {found['gpu'] or 'no GPU that torch can use'}")
-    for group, packages in {"core": found["core"], **found["extras"]}.items():
-        versions = ", ".join(f"{name} {version or '[red]missing[/]'}" for name, version in packages.items())
-        table.add_row(group if group == "core" else f"\\[{group}]", versions)
-    readable = ", ".join(f"{kind}: {'yes' if there else '[red]no[/]'}" for kind, there in found["decoders"].items())
-    table.add_row("decoders", readable)
-    table.add_row("conflicts", "\n".join(found["conflicts"]) or "none")
-    out.print(table)
-
-
-if __name__ == "__main__":
-    main()

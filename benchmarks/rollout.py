@@ -1,0 +1,175 @@
+"""Sampling: completions of many segments in one streaming pass, against one pass per segment, and per completion.
+
+    python benchmarks/rollout.py                     # the small random Moshi on a CPU
+    python benchmarks/rollout.py --moshi             # random weights of Moshi's size in bfloat16 on a GPU
+
+On the CPU, all three ways sample the same completions of segments of 5 to 30 s, each way in a process of
+its own; the two others are plain loops over moshi's `LMGen`, which reserves keys and values for its whole
+context of 3000 frames. Rates count frames of the segments, not of the padding.
+
+On the GPU, milliseconds per streaming step are compared with the floor: reading all weights once, at the
+bandwidth of a large copy measured in the same run; and the hours of the paper's 51,200 completions follow.
+"""
+
+import argparse
+import multiprocessing
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from moshi.models import LMGen, LMModel, loaders
+from moshi.utils.compile import no_compile
+from torch import Tensor
+
+from segkit.train.checkpoints import Checkpoint, open_checkpoint
+from segkit.train.config import ModelConfig, SamplingConfig
+from segkit.train.moshi import MoshiPolicy
+from segkit.train.rollout import rollout
+from segkit.train.scenes import Scene
+
+COMPLETIONS = 8
+SEGMENTS = 16
+ROWS = 32
+RECIPE = 100 * 32 * 16
+
+
+def scenes() -> list[Scene]:
+    """Segments of 5 to 30 s of noise, with 3 s of opening."""
+    rng = np.random.default_rng(0)
+    lengths = np.linspace(5, 30, SEGMENTS) * 12.5
+    frames = [38 + round(length) for length in lengths]
+    return [Scene({}, 0.1 * rng.standard_normal(n * 1920).astype(np.float32), 38, n, 0.0) for n in frames]
+
+
+def together(policy: MoshiPolicy, staged: list[Scene]) -> None:
+    """Segkit's way."""
+    rollout(policy, staged, COMPLETIONS, ROWS, lambda *_: None)
+
+
+def per_segment(policy: MoshiPolicy, staged: list[Scene]) -> None:
+    """One `LMGen` pass per segment, with its completions as the batch."""
+    for scene in staged:
+        plain(policy, policy.encode(torch.from_numpy(scene.audio)[None]).expand(COMPLETIONS, -1, -1))
+
+
+def per_completion(policy: MoshiPolicy, staged: list[Scene]) -> None:
+    """One `LMGen` pass per completion."""
+    for scene in staged:
+        for _ in range(COMPLETIONS):
+            plain(policy, policy.encode(torch.from_numpy(scene.audio)[None]))
+
+
+def plain(policy: MoshiPolicy, user: Tensor) -> None:
+    """A loop over `LMGen` as in moshi's own inference."""
+    generator = LMGen(policy.lm, temp=0.8, top_k=250, temp_text=0.7, top_k_text=0)
+    with no_compile(), torch.no_grad(), generator.streaming(len(user)):
+        generator.step(user[:, :, :1])
+        for i in range(user.shape[2]):
+            generator.step(user[:, :, i : i + 1])
+
+
+WAYS: dict[str, Callable[[MoshiPolicy, list[Scene]], None]] = {
+    "G passes with batch 1": per_completion,
+    "one LMGen pass per segment, batch G": per_segment,
+    f"segkit: {ROWS} rows": together,
+}
+
+
+def measure(name: str) -> tuple[float, float]:
+    """Frames per second, and the growth of this process in MiB."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        policy = MoshiPolicy(open_checkpoint("tiny", Path(folder)), ModelConfig(lora_rank=4), SamplingConfig(), "cpu")
+    staged = scenes()
+    WAYS[name](policy, staged[:1])  # warms up
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.perf_counter()
+    WAYS[name](policy, staged)
+    took_s = time.perf_counter() - start
+    frames = COMPLETIONS * sum(scene.frames for scene in staged)
+    return frames / took_s, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+class RandomMoshi(Checkpoint):
+    """Moshi's architecture with random weights."""
+
+    def lm(self, device: str, dtype: torch.dtype) -> LMModel:
+        """The language model of 7 B weights."""
+        return loaders.get_moshi_lm(None, None, device=device, dtype=dtype)
+
+    def mimi(self, device: str) -> loaders.MimiModel:
+        """Mimi."""
+        return loaders.get_mimi(None, device=device)
+
+    def tokenizer(self) -> None:  # type: ignore[override]
+        """None is needed."""
+
+
+def copy_gib_per_s() -> float:
+    """Bandwidth of a copy of 4 GiB, reading and writing."""
+    source = torch.empty(1 << 32, dtype=torch.uint8, device="cuda")
+    target = torch.empty_like(source)
+    target.copy_(source)
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    for _ in range(10):
+        target.copy_(source)
+    torch.cuda.synchronize()
+    return 10 * 2 * 4 / (time.perf_counter() - start)
+
+
+def on_gpu(frames: int, seconds: float) -> None:
+    """Milliseconds per step by batch, against reading all weights once."""
+    bandwidth = copy_gib_per_s()
+    torch.cuda.empty_cache()
+    policy = MoshiPolicy(RandomMoshi("random", None), ModelConfig(lora_rank=32), SamplingConfig(), "cuda")  # type: ignore[arg-type]
+    gib = sum(p.numel() * p.element_size() for p in policy.lm.parameters()) / (1 << 30)
+    floor_ms = 1000 * gib / bandwidth
+    print(
+        f"{torch.cuda.get_device_name()}: {bandwidth:.0f} GiB/s, {gib:.1f} GiB of weights, floor {floor_ms:.2f} ms per step"
+    )
+    print(f"\n{'rows':>6}{'ms per step':>13}{'/ floor':>9}{'frames/s':>11}{'GiB':>7}{'recipe, h':>11}")
+    for rows in (16, 32, 64, 128, 256):
+        user = torch.randint(0, 2048, (rows, 8, frames), device="cuda")
+        try:
+            policy.sample(list(user[:, :, :8]), rows, lambda *_: None)
+            torch.cuda.reset_peak_memory_stats()
+            torch.cuda.synchronize()
+            start = time.perf_counter()
+            policy.sample(list(user), rows, lambda *_: None)
+            torch.cuda.synchronize()
+        except torch.OutOfMemoryError:
+            print(f"{rows:6}  out of memory")
+            break
+        step_ms = 1000 * (time.perf_counter() - start) / (frames + 1)
+        hours = RECIPE / rows * seconds * 12.5 * step_ms / 3.6e6
+        peak = torch.cuda.max_memory_allocated() / (1 << 30)
+        rate = rows * 1000 / step_ms
+        print(f"{rows:6}{step_ms:13.2f}{step_ms / floor_ms:9.2f}{rate:11.0f}{peak:7.1f}{hours:11.1f}")
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--moshi", action="store_true", help="Moshi's size, on a GPU")
+    parser.add_argument("--frames", type=int, default=375, help="length of the completions on the GPU")
+    parser.add_argument("--seconds", type=float, default=30.0, help="mean length of the recipe's completions")
+    arguments = parser.parse_args()
+    if arguments.moshi:
+        return on_gpu(arguments.frames, arguments.seconds)
+    print(f"{SEGMENTS} segments of 5 to 30 s, G = {COMPLETIONS}, 1 thread, torch {torch.__version__}")
+    print(f"\n{'':38}{'frames/s':>10}{'ratio':>8}{'memory, MiB':>14}")
+    first = 0.0
+    for name in WAYS:
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            rate, grown = pool.apply(measure, (name,))
+        first = first or rate
+        print(f"{name:38}{rate:10.0f}{rate / first:8.1f}{grown:14.0f}")
+
+
+if __name__ == "__main__":
+    main()

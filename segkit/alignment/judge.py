@@ -1,0 +1,168 @@
+r"""Is the response any good? Marks from a language model behind an OpenAI-compatible server.
+
+Source: arXiv 2606.11167, 3.4: a judge rates the response on turn_taking and interruption, 0 to 2 (its prompt
+is not used here). vLLM is such a server in practice. A judge that is unreachable, slow, or says anything but
+a mark gives no score, which is counted and never replaced by a number.
+
+    >>> print(dialogue([Line("user", 0.0, "how are"), Line("agent", 1.2, "fine"), Line("user", 0.4, "you")]))
+    User: how are you
+    Agent: fine
+    >>> parse(" 2\n"), parse("<think>It fits.</think>1"), parse("I would say 2"), parse("3")
+    (2, 1, None, None)
+"""
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segkit.errors import MissingExtraError, UsageError
+from segkit.schemas.settings import fingerprint
+
+PROMPT = """\
+You rate one side of a telephone conversation. The transcript below was made by machine, so ignore missing \
+punctuation, false starts, fillers and words that are cut off. User and Agent may have spoken at the same time.
+
+Rate what the Agent says after the User's last turn:
+2 = it takes up what the User said, and a person could well have said it
+1 = it has something to do with it, but is vague, strange in its wording, or only partly to the point
+0 = it has nothing to do with it, makes no sense, repeats itself, or there is nothing
+
+Answer with one digit, 0, 1 or 2, and nothing else.
+
+{dialogue}"""
+
+MARK = re.compile(r"\s*(?:<think>.*?</think>)?\s*([012])\s*", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class JudgeSettings:
+    """Which judge, and how long to wait for it."""
+
+    url: str = ""  # of the server, such as http://localhost:8000/v1; empty: no judge
+    model: str = ""  # its name on the server; paper: Qwen3-235B-A22B
+    timeout_s: float = 60.0  # segkit: of one request
+    retries: int = 2  # segkit: after a timeout, a lost connection or an error of the server
+    concurrency: int = 16  # segkit: requests under way at once
+    max_tokens: int = 8  # segkit: of an answer; a judge that reasons before it answers needs thousands
+
+    def __post_init__(self) -> None:
+        """Raise `UsageError` for a value that makes no sense."""
+        if self.url and not (self.url.startswith(("http://", "https://")) and self.model):
+            raise UsageError(
+                f"The judge is {self.model!r} at {self.url!r}. Expected judge.model, and a judge.url such as "
+                "http://localhost:8000/v1."
+            )
+        if self.timeout_s <= 0 or self.retries < 0 or self.concurrency < 1 or self.max_tokens < 1:
+            raise UsageError(f"Expected positive judge.timeout_s, concurrency and max_tokens; found {self}.")
+
+
+class Line(NamedTuple):
+    """Something said, a word or more, by "user" or "agent"."""
+
+    speaker: str
+    start_s: float
+    text: str
+
+
+def dialogue(lines: Iterable[Line]) -> str:
+    """A transcript in the order of time, what one speaker says in a row on one line."""
+    turns: list[tuple[str, list[str]]] = []
+    for speaker, _, text in sorted(lines, key=lambda line: line.start_s):
+        if not turns or turns[-1][0] != speaker:
+            turns.append((speaker, []))
+        turns[-1][1].append(text.strip())
+    if not any(speaker == "agent" for speaker, _ in turns):
+        turns.append(("agent", ["(silence)"]))
+    return "\n".join(f"{speaker.capitalize()}: {' '.join(words)}" for speaker, words in turns)
+
+
+def parse(answer: str) -> int | None:
+    """The mark, if the answer is a mark and nothing else but what was thought before."""
+    found = MARK.fullmatch(answer)
+    return int(found[1]) if found else None
+
+
+class Judge:
+    """Asks the server, many dialogues at once, each dialogue once.
+
+    Attributes:
+        failures: how often there was no score, by reason.
+    """
+
+    def __init__(self, settings: JudgeSettings, cache: Path | None = None) -> None:
+        """Connect; read the marks of an earlier run from `cache`, a JSONL file, and add new ones to it."""
+        try:
+            import openai
+        except ImportError:
+            raise MissingExtraError("The judge", "openai", "train") from None
+        self.settings, self.cache = settings, cache
+        self.failures: Counter[str] = Counter()
+        self._marks = dict(_read(cache)) if cache and cache.exists() else {}
+        self._client: Any = openai.OpenAI(
+            base_url=settings.url,
+            api_key=os.environ.get("OPENAI_API_KEY", "none"),
+            timeout=settings.timeout_s,
+            max_retries=settings.retries,
+        )
+
+    def score(self, dialogues: Sequence[str]) -> NDArray[np.float64]:
+        """The mark of each dialogue, 0 to 2, shape (n,); NaN where there is none."""
+        keys = [fingerprint(self.settings.model, PROMPT, text) for text in dialogues]
+        new = {key: text for key, text in zip(keys, dialogues, strict=True) if key not in self._marks}
+        with ThreadPoolExecutor(self.settings.concurrency) as pool:
+            answers = dict(zip(new, pool.map(self._ask, new.values()), strict=True))
+        marks = {key: answer for key, answer in answers.items() if isinstance(answer, int)}
+        self._marks |= marks
+        if self.cache and marks:
+            with self.cache.open("a", encoding="utf-8") as file:
+                file.writelines(json.dumps({"key": key, "mark": mark}) + "\n" for key, mark in marks.items())
+        self.failures.update(str(answers[key]) for key in keys if key not in self._marks)
+        return np.array([self._marks.get(key, np.nan) for key in keys], dtype=np.float64)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _ask(self, text: str) -> int | str:
+        """The mark of a dialogue, or the reason why there is none."""
+        import openai
+
+        try:
+            answer = self._client.chat.completions.create(
+                model=self.settings.model,
+                messages=[{"role": "user", "content": PROMPT.format(dialogue=text)}],
+                temperature=0.0,
+                max_tokens=self.settings.max_tokens,
+            )
+            mark = parse(answer.choices[0].message.content or "")
+        except openai.APITimeoutError:
+            return "timeout"
+        except openai.APIConnectionError:
+            return "unreachable"
+        except openai.APIStatusError as error:
+            return f"HTTP {error.status_code}"
+        except (openai.OpenAIError, ValueError, AttributeError, IndexError, TypeError):
+            return "not an answer of this protocol"
+        return "not a mark" if mark is None else mark
+
+
+def _read(cache: Path) -> Iterable[tuple[str, int]]:
+    """The marks in a file; a line that a killed process left unfinished is ended, and left out."""
+    text = cache.read_text(encoding="utf-8")
+    if text and not text.endswith("\n"):
+        cache.write_text(text + "\n", encoding="utf-8")
+    for line in text.splitlines():
+        try:
+            found = json.loads(line)
+            yield found["key"], found["mark"]
+        except (ValueError, KeyError, TypeError):
+            continue

@@ -1,0 +1,247 @@
+"""The four rewards on one page: how well a generated agent behaves in a segment.
+
+Source: arXiv 2606.11167, section 3.4. Each reward scores a group of G completions of one segment at
+once, from the voice activity of the generated audio. The paper's text leaves loopholes that
+optimisation finds: an agent that barges in, stutters, or never stops talking. They are closed by
+default; `LITERAL` is the text. Times are seconds from the start of the segment; speech outside the
+segment is cut off before anything else.
+
+    >>> answers, barges_in, is_silent = np.array([[5.5, 8.0]]), np.array([[2.0, 8.0]]), np.empty((0, 2))
+    >>> segment = {"axis": "turn_taking", "duration_s": 10.0, "turn_end_s": 5.0}
+    >>> score(segment, [answers, barges_in, is_silent], RewardSettings()).value.tolist()
+    [-0.5, -5.0, -5.0]
+    >>> score(segment, [answers, barges_in, is_silent], LITERAL).value.tolist()
+    [-0.5, 3.0, -5.0]
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segkit.errors import UsageError, nearest
+from segkit.schemas import Axis, Intervals
+from segkit.schemas.settings import TimelineSettings
+from segkit.segmenters.timeline import clip, durations, seconds
+
+Speeches: TypeAlias = NDArray[np.float64]
+"""Speech of G completions, shape (G, n, 2), seconds; each sorted and disjoint, with NaN after its end."""
+
+CHOICES = {
+    "unit": ("utterance", "ipu"),
+    "barge_in": ("no-response", "literal"),
+    "matching": ("one-to-one", "literal"),
+    "response": ("onset", "literal"),
+}
+"""The settings that are a choice, and what there is to choose from."""
+
+
+@dataclass(frozen=True)
+class RewardSettings:
+    """Thresholds of the rewards, and the reading of the paper where its text leaves a loophole."""
+
+    timeline: TimelineSettings = field(default_factory=TimelineSettings)  # paper 3.4: grouped as the segments are
+    max_backchannel_s: float = 1.0  # paper 3.4: longer speech is a takeover or a response
+    tolerance_s: float = 1.0  # paper 3.4: of the onset of a backchannel around the true one
+    max_overlap_s: float = 0.2  # segkit: starting earlier than this before the end of the turn is barging in
+    unit: str = "utterance"  # segkit: bursts just short enough are one takeover; "ipu": the paper's interval
+    barge_in: str = "no-response"  # segkit: barging in is no response; "literal": it has a negative delay
+    matching: str = "one-to-one"  # segkit: a true backchannel is hit once; "literal": as often as one is near
+    response: str = "onset"  # segkit: a response starts after the interruption; "literal": any speech after it
+
+    def __post_init__(self) -> None:
+        for name, known in CHOICES.items():
+            if (value := getattr(self, name)) not in known:
+                raise UsageError(f"Setting {name!r} got {value!r}. {nearest(value, known)}")
+
+
+LITERAL = RewardSettings(unit="ipu", barge_in="literal", matching="literal", response="literal")
+"""The paper's text."""
+
+
+class Reward(NamedTuple):
+    """The reward of each completion, and what it came from.
+
+    Attributes:
+        value: shape (G,); the higher the better.
+        diagnostics: each of shape (G,), NaN where undefined; names ending in `_s` are seconds, the others
+            counts or 0 and 1.
+    """
+
+    value: NDArray[np.float64]
+    diagnostics: dict[str, NDArray[np.float64]]
+
+
+def score(segment: Mapping[str, Any], activities: Sequence[Intervals], settings: RewardSettings) -> Reward:
+    """The reward of the segment's axis, arXiv 2606.11167, section 3.4.
+
+    Args:
+        segment: a row of `segkit.schemas.arrow.SEGMENTS`; only its events and its duration are read.
+        activities: the generated speech of each of the G completions, sorted and disjoint, (n, 2) seconds.
+        settings: thresholds and readings.
+    """
+    duration_s = segment["duration_s"]
+    speech = pad(activities, duration_s)
+    match Axis(segment["axis"]):
+        case Axis.PAUSE:
+            return pause(speech, settings)
+        case Axis.TURN_TAKING:
+            return turn_taking(speech, segment["turn_end_s"], duration_s, settings)
+        case Axis.BACKCHANNEL:
+            return backchannel(speech, segment["backchannels"], settings)
+        case Axis.INTERRUPTION:
+            span_s = segment["interruption_start_s"], segment["interruption_end_s"]
+            return interruption(speech, *span_s, duration_s, settings)
+
+
+def pause(speech: Speeches, settings: RewardSettings) -> Reward:
+    """-1 for a takeover, speech longer than a backchannel, while the user pauses; else 0.
+
+    Source: arXiv 2606.11167, section 3.4. Diagnostics: `takeovers` (how many), `longest_s` (0 in silence).
+
+    Args:
+        speech: (G, n, 2) seconds, cut to the segment.
+        settings: `max_backchannel_s`, `unit`.
+    """
+    length_s = durations(_units(speech, settings))
+    takeovers = np.sum(length_s > settings.max_backchannel_s, axis=1, dtype=float)
+    longest_s = np.max(length_s, axis=1, initial=0.0, where=~np.isnan(length_s))
+    return Reward(np.where(takeovers > 0, -1.0, 0.0), {"takeovers": takeovers, "longest_s": longest_s})
+
+
+def turn_taking(speech: Speeches, turn_end_s: float, duration_s: float, settings: RewardSettings) -> Reward:
+    """Minus the delay of the response: the first utterance that is longer than a backchannel.
+
+    Without one, the delay is the time from the end of the turn to the end of the segment. By default
+    an utterance that barges in gets that too, and one that overlaps a little has no delay.
+
+    Source: arXiv 2606.11167, section 3.4. Diagnostics: `delay_s` (NaN without a response), `responded`,
+    `barged_in`.
+
+    Args:
+        speech: (G, n, 2) seconds, cut to the segment.
+        turn_end_s: the end of the user's turn.
+        duration_s: the end of the segment.
+        settings: `max_backchannel_s`, `max_overlap_s`, `barge_in`; utterances whatever the `unit`.
+    """
+    turns = utterances(speech, settings.timeline)
+    delay_s = _first(turns, durations(turns) > settings.max_backchannel_s) - turn_end_s
+    barged_in = seconds(delay_s) < -settings.max_overlap_s
+    if settings.barge_in == "no-response":
+        delay_s = np.where(barged_in, np.inf, np.maximum(delay_s, 0.0))
+    return _minus_delay(delay_s, duration_s - turn_end_s, barged_in=barged_in.astype(float))
+
+
+def backchannel(speech: Speeches, truth: Intervals, settings: RewardSettings) -> Reward:
+    """F1 of the generated backchannels against the true ones; takeovers are false positives.
+
+    A generated one is near a true one if its onset lies in [start - tolerance, end + tolerance]. By
+    default each matches one at most, and as many are matched as possible.
+
+    Source: arXiv 2606.11167, section 3.4. Diagnostics: `true_positives`, `false_positives` (takeovers
+    included), `false_negatives`, `takeovers`.
+
+    Args:
+        speech: (G, n, 2) seconds, cut to the segment.
+        truth: the agent's backchannels in the recording, (m, 2) seconds or the list that Parquet gives,
+            sorted and disjoint; if there is none, silence is perfect.
+        settings: `max_backchannel_s`, `tolerance_s`, `unit`, `matching`.
+    """
+    truth = np.array(list(truth), float).reshape(-1, 2)
+    units = _units(speech, settings)
+    short = durations(units) <= settings.max_backchannel_s
+    takeovers = np.sum(durations(units) > settings.max_backchannel_s, axis=1)
+    onsets = units[:, :, None, 0]
+    not_late = seconds(onsets - truth[:, 1]) <= settings.tolerance_s
+    not_early = seconds(onsets - truth[:, 0]) >= -settings.tolerance_s
+    near = short[:, :, None] & not_early & not_late  # (G, n, m)
+    if settings.matching == "one-to-one":
+        hits = _match(near)
+        missed = len(truth) - hits
+    else:
+        hits, missed = near.any(axis=2).sum(axis=1), (~near.any(axis=1)).sum(axis=1)
+    false = short.sum(axis=1) - hits + takeovers
+    total = 2 * hits + false + missed
+    value = np.divide(2 * hits, total, out=np.ones(len(speech)), where=total > 0)
+    counts = {"true_positives": hits, "false_positives": false, "false_negatives": missed, "takeovers": takeovers}
+    return Reward(value, {name: count.astype(float) for name, count in counts.items()})
+
+
+def interruption(speech: Speeches, start_s: float, end_s: float, duration_s: float, settings: RewardSettings) -> Reward:
+    """Minus the delay of the response: the first IPU that starts once the interruption is over.
+
+    Without one, the delay is the time from the end of the interruption to the end of the segment.
+    Literally, whoever speaks through the end of the interruption responds without delay.
+
+    Source: arXiv 2606.11167, section 3.4. Diagnostics: `delay_s` (NaN without a response), `responded`,
+    `overlap_s` (how long the agent speaks while the user interrupts).
+
+    Args:
+        speech: (G, n, 2) seconds, cut to the segment.
+        start_s: the start of the user's interrupting utterance.
+        end_s: its end.
+        duration_s: the end of the segment.
+        settings: `response`; IPUs whatever the `unit`.
+    """
+    begins_s, ends_s = seconds(speech[..., 0] - end_s), seconds(speech[..., 1] - end_s)
+    after = ends_s > 0 if settings.response == "literal" else begins_s >= 0
+    delay_s = np.maximum(_first(speech, after) - end_s, 0.0)
+    overlap_s = seconds(np.nansum(durations(np.clip(speech, start_s, end_s)), axis=1))
+    return _minus_delay(delay_s, duration_s - end_s, overlap_s=overlap_s)
+
+
+def pad(activities: Sequence[Intervals], duration_s: float) -> Speeches:
+    """The activity of G completions, each (n, 2) seconds, cut to [0, duration_s], as one array."""
+    cut = [clip(activity, 0.0, duration_s) for activity in activities]
+    padded = np.full((len(cut), max(map(len, cut), default=0), 2), np.nan)
+    for row, activity in zip(padded, cut, strict=True):
+        row[: len(activity)] = activity
+    return padded
+
+
+def utterances(speech: Speeches, timeline: TimelineSettings) -> Speeches:
+    """The utterances of each completion, as in `segkit.segmenters.timeline.speech`; same shape as `speech`."""
+    ends_utterance = seconds(speech[:, 1:, 0] - speech[:, :-1, 1]) > timeline.max_pause_s
+    real = ~np.isnan(speech[..., 0])
+    first, last = real.copy(), real.copy()
+    first[:, 1:] &= ends_utterance
+    last[:, :-1] &= ends_utterance | ~real[:, 1:]
+    row, rank = np.nonzero(first)[0], np.cumsum(first, axis=1)[first] - 1
+    joined = np.full_like(speech, np.nan)
+    joined[row, rank] = np.stack([speech[first, 0], speech[last, 1]], axis=1)
+    return joined
+
+
+def _units(speech: Speeches, settings: RewardSettings) -> Speeches:
+    return utterances(speech, settings.timeline) if settings.unit == "utterance" else speech
+
+
+def _first(speech: Speeches, wanted: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Start of the first wanted interval of each completion, (G,) seconds; infinity without one."""
+    return np.min(speech[..., 0], axis=1, initial=np.inf, where=wanted)
+
+
+def _minus_delay(delay_s: NDArray[np.float64], rest_s: float, **diagnostics: NDArray[np.float64]) -> Reward:
+    """Minus the delay (G,) of the response; infinity stands for none, and costs the rest of the segment."""
+    responded = np.isfinite(delay_s)
+    value = -seconds(np.where(responded, delay_s, max(rest_s, 0.0))) + 0.0  # 0.0, not -0.0
+    delay_s = np.where(responded, seconds(delay_s), np.nan)
+    return Reward(value, {"delay_s": delay_s, "responded": responded.astype(float), **diagnostics})
+
+
+def _match(near: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Size of a maximum one-to-one matching of generated and true backchannels, near (G, n, m), as (G,).
+
+    Onsets are sorted, and so are the windows around the true ones, by both ends. Then it is never worse
+    to give each true one, in order, the earliest onset that is left.
+    """
+    left = np.ones(near.shape[:2], bool)
+    hits = np.zeros(len(near), np.intp)
+    for k in range(near.shape[2]):
+        free = near[:, :, k] & left
+        taken = free & (np.cumsum(free, axis=1) == 1)
+        left &= ~taken
+        hits += taken.any(axis=1)
+    return hits

@@ -1,0 +1,1 @@
+"""How it is optimised: policies, rollouts, the loop, checkpoints. Needs the extra `train`."""

@@ -1,0 +1,211 @@
+"""Moshi's checkpoint files: find them on the Hub or in a folder, load them, export what became of them.
+
+A checkpoint is what `moshi.models.loaders.CheckpointInfo` describes: `config.json` names the weights of
+the language model, of Mimi, and the text tokenizer. Only safetensors are read.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+)
+from moshi.models import loaders
+from moshi.models.compression import MimiModel
+from moshi.models.lm import LMModel
+from moshi.modules.lora import LoRALinear, replace_all_linear_with_lora
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from sentencepiece import SentencePieceProcessor
+
+from segkit.errors import UsageError
+from segkit.train.config import ModelConfig
+from segkit.train.tiny import write_tiny_moshi
+
+MOSHI = "kyutai/moshiko-pytorch-bf16"
+FILES = {  # argument of CheckpointInfo: (name in config.json, name where the config has none)
+    "moshi_weights": ("moshi_name", loaders.MOSHI_NAME),
+    "mimi_weights": ("mimi_name", loaders.MIMI_NAME),
+    "tokenizer": ("tokenizer_name", loaders.TEXT_TOKENIZER_NAME),
+    "mimi_config_path": ("mimi_config_name", None),
+    "lora_weights": ("lora_name", None),
+}
+
+
+def open_checkpoint(policy: str, workdir: Path) -> "Checkpoint":
+    """Find a checkpoint's files.
+
+    Args:
+        policy: "moshi", "tiny" (random weights), a folder, or an id on the Hub.
+        workdir: where "tiny" is written.
+
+    Raises:
+        UsageError: no such folder, nothing of that id to be had, or no Moshi.
+    """
+    if policy == "tiny":
+        return _in_folder(write_tiny_moshi(workdir / "tiny-moshi"))
+    if (folder := Path(policy)).is_dir():
+        return _in_folder(folder)
+    hub_id = MOSHI if policy == "moshi" else policy
+    try:
+        info = loaders.CheckpointInfo.from_hf_repo(hub_id, config_path=_config_on_hub(hub_id))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(
+            f"--policy got {policy!r}: no such folder, and nothing from the Hub ({reason}). Expected moshi, tiny, "
+            "a folder with a config.json, or an id on the Hub; for a gated model log in with `hf auth login`."
+        ) from None
+    return Checkpoint(hub_id, info).checked()
+
+
+def _config_on_hub(hub_id: str) -> str | None:
+    try:
+        return hf_hub_download(hub_id, "config.json")
+    except LocalEntryNotFoundError:
+        raise
+    except EntryNotFoundError:
+        return None  # a Moshi 7B from before there were configs
+
+
+def _in_folder(folder: Path) -> "Checkpoint":
+    config_path = folder / "config.json"
+    try:
+        config = json.loads(config_path.read_text(encoding="utf-8"))
+        files = {
+            argument: name if str(name).startswith(("hf://", "file://")) else folder / name
+            for argument, (key, fallback) in FILES.items()
+            if (name := config.get(key, fallback))
+        }
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise UsageError(
+            f"{str(folder)!r} holds no Moshi: config.json: {error}. Expected the files of a Moshi of the Hub."
+        ) from None
+    missing = [str(path) for path in files.values() if isinstance(path, Path) and not path.exists()]
+    if missing:
+        raise UsageError(f"{str(folder)!r} lacks {', '.join(missing)}, which its config.json names.")
+    return Checkpoint(str(folder), loaders.CheckpointInfo.from_hf_repo("", **files, config_path=config_path)).checked()
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A Moshi on disk."""
+
+    name: str
+    info: loaders.CheckpointInfo
+
+    def checked(self) -> "Checkpoint":
+        """Itself, if it is a Moshi that can be trained.
+
+        Raises:
+            UsageError: it is not; says why.
+        """
+        config: dict[str, Any] = loaders._lm_kwargs if self.info.lm_config is None else self.info.lm_config
+        missing = [key for key in ("dim", "n_q", "dep_q", "card", "delays", "text_card") if key not in config]
+        weights = [p for p in (self.info.moshi_weights, self.info.mimi_weights, self.info.lora_weights) if p]
+        reasons = {
+            f"its config.json has no {', '.join(missing)}": bool(missing),
+            f"it is of the type {self.info.model_type!r}": self.info.model_type not in ("moshi", "personaplex"),
+            "it is conditioned on more than audio and text": bool(config.get("conditioners") or config.get("fuser")),
+            "it does not listen and speak": not missing and not 0 < config["dep_q"] < config["n_q"],
+            "its text stream is delayed": not missing and config["delays"][0] != 0,
+            "its weights are quantised": bool(config.get("quantize")),
+            "its weights are not safetensors": any(p.suffix != ".safetensors" for p in weights),
+        }
+        for reason, holds in reasons.items():
+            if holds:
+                raise UsageError(
+                    f"--policy got {self.name!r}, which is no Moshi that segkit can train: {reason}. Expected a "
+                    f"full-duplex model as moshi loads it, such as {MOSHI}."
+                )
+        return self
+
+    def lm(self, device: str, dtype: torch.dtype) -> LMModel:
+        """The language model; an adapter that the checkpoint has is merged into it."""
+        try:
+            return self.info.get_moshi(device, dtype, fuse_lora=True)
+        except (TypeError, ValueError, KeyError, AssertionError, RuntimeError, SafetensorError) as error:
+            raise self._unfit(error) from error
+
+    def mimi(self, device: str) -> MimiModel:
+        """The audio codec."""
+        try:
+            return self.info.get_mimi(device)
+        except (TypeError, ValueError, KeyError, AssertionError, RuntimeError, SafetensorError) as error:
+            raise self._unfit(error) from error
+
+    def tokenizer(self) -> SentencePieceProcessor:
+        """The text tokenizer."""
+        try:
+            return self.info.get_text_tokenizer()
+        except (RuntimeError, OSError) as error:
+            raise self._unfit(error) from error
+
+    def _unfit(self, error: Exception) -> Exception:
+        if isinstance(error, torch.OutOfMemoryError):
+            return error
+        return UsageError(f"{self.name!r} cannot be loaded as a Moshi: {' '.join(str(error).split())[:300]}")
+
+
+def export(checkpoint: Checkpoint, lm: LMModel, model: ModelConfig, folder: Path) -> list[str]:
+    """Write what was trained, as `model.export` says, with a config that moshi's own tools load.
+
+    Returns:
+        The commands that run it: `moshi.server` and `moshi.run_inference`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    info = checkpoint.info
+    lm_config: dict[str, Any] = dict(loaders._lm_kwargs if info.lm_config is None else info.lm_config)
+    for name in ("lora", "lora_rank", "lora_scaling"):
+        lm_config.pop(name, None)  # a former adapter is in the weights
+    config = lm_config | {"model_type": info.model_type, "lm_gen_config": info.lm_gen_config}
+    own = "lora.safetensors" if model.export == "lora" else "model.safetensors"
+    names = {
+        "moshi_name": info.moshi_weights,
+        "mimi_name": info.mimi_weights,
+        "tokenizer_name": info.tokenizer,
+        "lora_name" if model.export == "lora" else "moshi_name": folder / own,
+    }
+    config |= {name: f"file://{path.resolve()}" for name, path in names.items()}
+    if info.mimi_config is not None:
+        (folder / "mimi.json").write_text(json.dumps(info.mimi_config, indent=2))
+        config["mimi_config_name"] = f"file://{(folder / 'mimi.json').resolve()}"
+    if model.export == "lora":
+        config |= {"lora": True, "lora_rank": model.lora_rank, "lora_scaling": model.lora_scaling}
+        weights = _adapter(lm, lm_config, model)
+    else:
+        weights = _merged(lm)
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, folder / own)
+    (folder / "config.json").write_text(json.dumps(config, indent=2))
+    return [
+        f"python -m moshi.server --config-path {folder / 'config.json'}",
+        f"python -m moshi.run_inference --config {folder / 'config.json'} INPUT.wav OUTPUT.wav",
+    ]
+
+
+def _merged(lm: LMModel) -> dict[str, torch.Tensor]:
+    """All weights, with adapters merged: W + scaling B A, summed in float32."""
+    weights = dict(lm.state_dict())
+    for name, module in lm.named_modules():
+        if isinstance(module, LoRALinear):
+            w, a, b = (weights.pop(f"{name}.{part}.weight") for part in ("frozen_W", "lora_A", "lora_B"))
+            weights[f"{name}.weight"] = (w.float() + module.scaling * (b.float() @ a.float())).to(w.dtype)
+    return weights
+
+
+def _adapter(lm: LMModel, lm_config: dict[str, Any], model: ModelConfig) -> dict[str, torch.Tensor]:
+    """The adapters; moshi expects one for every linear layer, so those that were not trained are zero."""
+    weights = {name: tensor for name, tensor in lm.state_dict().items() if ".lora_" in name}
+    shell = loaders.get_moshi_lm(None, lm_config, device="meta", dtype=lm.dtype)
+    replace_all_linear_with_lora(shell, model.lora_rank, model.lora_scaling)
+    for name, tensor in shell.state_dict().items():
+        if ".lora_" in name and name not in weights:
+            weights[name] = torch.zeros(tensor.shape, dtype=tensor.dtype)
+    return weights

@@ -1,0 +1,174 @@
+"""A training run from top to bottom.
+
+Source: arXiv 2606.11167, 3.2, 4.3 and appendix A. Where this departs from it:
+
+- One process holds all groups of a step, in place of 32 GPUs with one group each: the same minibatches and
+  updates, one after the other.
+- The context is heard, not imposed: the model listens to the user's part of the preceding recording and
+  speaks for itself. So the text that is trained on was sampled by the model from the first frame on.
+- Opening and context are rounded to frames (80 ms), so that a segment begins on one.
+- Rewards close the loopholes of the text by default (`rewards.LITERAL` is the text), and text is sampled
+  from the whole distribution, that of the objective.
+- The deviation of a group divides by G; a group without one teaches nothing but the KL term.
+- Weights are updated in float32 and used in the model's precision (`segkit.train.optimiser`).
+- LoRA is offered, for GPUs that cannot hold all weights and their moments.
+
+All chance comes from the seed and the number of the step: a run that is killed and resumed ends with the same
+weights, bit for bit where the machine's arithmetic repeats itself.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from segkit.alignment.judge import Judge
+from segkit.segmenters import vad
+from segkit.segmenters.transcription import Transcriber
+from segkit.train import memory
+from segkit.train.checkpoints import open_checkpoint
+from segkit.train.config import AlignConfig
+from segkit.train.log import Log
+from segkit.train.moshi import MoshiPolicy
+from segkit.train.optimiser import MasterAdamW
+from segkit.train.policy import Hook, Policy
+from segkit.train.rollout import rollout
+from segkit.train.scenes import Segments
+from segkit.train.scoring import Scorer, facts_by_axis
+from segkit.train.state import RunFolder
+from segkit.train.update import update
+
+SAMPLING, EVALUATING, LOADING = range(3)
+"""What chance is drawn for."""
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """All that a run works with."""
+
+    policy: Policy
+    train: Segments
+    validation: Segments
+    scorer: Scorer
+
+
+def align(
+    dataset: Path,
+    folder: RunFolder,
+    policy_name: str,
+    config: AlignConfig,
+    device: str,
+    resume: bool,
+    hook: Hook,
+    on_step: Callable[[dict[str, Any]], None],
+) -> list[str]:
+    """Train, and export the result; returns the commands that run it.
+
+    Args:
+        dataset: folder that `segkit extract` wrote.
+        folder: of the run.
+        policy_name: see `segkit.train.checkpoints.open_checkpoint`.
+        config: all settings.
+        device: "cpu" or "cuda".
+        resume: go on with the run in the folder.
+        hook: told about the progress within a step.
+        on_step: given the metrics of each finished step.
+
+    Raises:
+        UsageError: a dataset, policy, folder or setting that does not fit.
+        TrainingError: the run cannot go on.
+    """
+    with folder.claimed(identity(dataset, policy_name, config), resume):
+        stage = set_up(dataset, policy_name, config, device, folder.path)
+        optimiser = MasterAdamW(stage.policy.trainable(), config.optimiser, config.steps)
+        done = folder.restore(optimiser)
+        log = Log(folder, done)
+        with log, memory.told(stage.policy, config):
+            if not done:
+                log.write({"step": 0, "validation": evaluate(stage, config, hook)})
+            for step in range(done, config.steps):
+                metrics = one_step(stage, optimiser, config, step, log, hook)
+                finished = step + 1
+                if finished % config.evaluation.every == 0 or finished == config.steps:
+                    metrics["validation"] = evaluate(stage, config, hook)
+                log.write(metrics)
+                on_step(metrics)
+                if finished % config.evaluation.checkpoint_every == 0 or finished == config.steps:
+                    folder.save(optimiser, finished, config.evaluation.keep_checkpoints)
+        return stage.policy.export(folder.path / "export")
+
+
+def set_up(dataset: Path, policy_name: str, config: AlignConfig, device: str, workdir: Path) -> Stage:
+    """Load data, policy, and what scores; what does not fit shows here, cheap things first."""
+    detector = vad.load(config.vad, device)
+    checkpoint = open_checkpoint(policy_name, workdir)
+    train = Segments(dataset, "train", config, rate_hz=24_000, required=True)
+    validation = Segments(dataset, "validation", config, rate_hz=24_000, required=False)
+    judge = Judge(config.judge, workdir / "judge.jsonl") if config.judge.url else None
+    with seeded(config.seed, 0, LOADING):
+        policy = MoshiPolicy(checkpoint, config.model, config.sampling, device)
+    transcriber = Transcriber(config.asr.partition(":")[2] or "tiny.en", device) if config.asr else None
+    memory.check(policy, train, config)
+    return Stage(policy, train, validation, Scorer(config, detector, judge, transcriber))
+
+
+def one_step(
+    stage: Stage, optimiser: MasterAdamW, config: AlignConfig, step: int, log: Log, hook: Hook
+) -> dict[str, Any]:
+    """Draw, sample, score, update; returns the step's metrics."""
+    began = time.perf_counter()
+    policy = stage.policy
+    scenes = stage.train.stage(stage.train.draw(config, step), config, policy.frame_samples)
+    with seeded(config.seed, step, SAMPLING):
+        groups = rollout(policy, scenes, config.completions, config.sampling.rows, hook)
+    sampled_s = time.perf_counter() - began
+    scored = stage.scorer.score(policy, scenes, groups, hook)
+    if (step + 1) % config.evaluation.samples_every == 0:
+        log.samples(policy, scenes, groups, scored, step + 1)
+    facts = update(policy, optimiser, scenes, groups, scored, config, step, hook)
+    frames = sum(scene.frames for scene in scenes) * config.completions
+    return {
+        "step": step + 1,
+        "axes": facts_by_axis(scenes, scored),
+        "zero_std": float(np.mean([not group.advantages.any() for group in scored])),
+        **facts,
+        "lr": optimiser.learning_rate(step),
+        "context_s": float(np.mean([scene.context_s for scene in scenes])),
+        "judge_failures": dict(stage.scorer.judge.failures) if stage.scorer.judge else {},
+        "frames_per_s": frames / (time.perf_counter() - began),
+        "sampling_share": sampled_s / (time.perf_counter() - began),
+        "memory_gib": memory.peak_gib(policy.device),
+    }
+
+
+def evaluate(stage: Stage, config: AlignConfig, hook: Hook) -> dict[str, Any]:
+    """Mean rewards on the same segments of the validation split, with the same chance, every time."""
+    if not config.evaluation.segments or not stage.validation.rows:
+        return {}
+    policy = stage.policy
+    scenes = stage.validation.stage(stage.validation.fixed(config.evaluation.segments), config, policy.frame_samples)
+    with seeded(config.seed, 0, EVALUATING):
+        groups = rollout(policy, scenes, 1, config.sampling.rows, hook)
+    facts = facts_by_axis(scenes, stage.scorer.score(policy, scenes, groups, hook))
+    return {axis: {"reward": each["reward"], "diagnostics": each["diagnostics"]} for axis, each in facts.items()}
+
+
+@contextmanager
+def seeded(seed: int, step: int, purpose: int) -> Iterator[None]:
+    """All of torch's chance within is that of the seed, the step and the purpose."""
+    with torch.random.fork_rng():
+        torch.manual_seed(int(np.random.SeedSequence([seed, step, purpose]).generate_state(1, np.uint64)[0] >> 1))
+        yield
+
+
+def identity(dataset: Path, policy_name: str, config: AlignConfig) -> dict[str, Any]:
+    """What decides the result of a run, as JSON."""
+    from segkit.dataset import read_run
+    from segkit.schemas.settings import as_json, fingerprint
+
+    return as_json({"policy": policy_name, "dataset": fingerprint(read_run(dataset).get("job", {})), "config": config})

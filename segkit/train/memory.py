@@ -1,0 +1,85 @@
+"""Will it fit? An estimate before anything runs, and advice when it did not."""
+
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+import torch
+
+from segkit.errors import TrainingError
+from segkit.train.config import AlignConfig
+from segkit.train.policy import Policy
+from segkit.train.scenes import Segments
+
+GIB = 1 << 30
+
+
+def estimate(policy: Policy, longest_s: float, config: AlignConfig) -> dict[str, int]:
+    """Bytes by purpose, for a step of the longest segments with the longest context."""
+    per_s = policy.rate_hz / policy.frame_samples
+    frames = round((config.sampling.opening_s + config.context.max_s + longest_s) * per_s) + 2
+    rows = min(config.sampling.rows, config.groups * config.completions)
+    return policy.memory(rows, frames, config.optimiser.microbatch, round(longest_s * per_s))
+
+
+def peak(parts: dict[str, int]) -> int:
+    """Bytes at the worst moment: sampling and updating do not happen at once."""
+    by_stage = {"sampling": 0, "updating": 0}
+    for name, size in parts.items():
+        if (stage := name.partition(":")[0]) in by_stage:
+            by_stage[stage] += size
+    return sum(parts.values()) - min(by_stage.values())
+
+
+def check(policy: Policy, segments: Segments, config: AlignConfig) -> None:
+    """Compare the estimate with what is there.
+
+    Raises:
+        TrainingError: it will not fit; says how much is missing, and what helps.
+    """
+    parts = estimate(policy, segments.longest_s(), config)
+    missing = peak(parts) - parts["weights"] - available(policy.device)  # the weights are loaded already
+    if missing > 0:
+        raise TrainingError(
+            f"Training needs about {peak(parts) / GIB:.1f} GiB, {missing / GIB:.1f} GiB more than there is. "
+            f"{advice(parts)}"
+        )
+
+
+def advice(parts: dict[str, int]) -> str:
+    """The settings that lower the largest parts, largest first."""
+    help_for = {
+        "sampling: keys and values": "--set sampling.rows (fewer completions at once)",
+        "gradients and optimiser": "--set model.lora_rank=32 (train an adapter only)",
+        "updating: activations": "--set model.checkpointing=true, optimiser.microbatch=1, max_segment_s",
+        "updating: text logits": "--set optimiser.microbatch=1 or max_segment_s",
+    }
+    largest = sorted((name for name in parts if name in help_for), key=lambda name: -parts[name])[:2]
+    return "What helps most: " + "; ".join(
+        f"{name} takes {parts[name] / GIB:.1f} GiB: {help_for[name]}" for name in largest
+    )
+
+
+def available(device: torch.device) -> int:
+    """Free bytes of the device, or of this machine."""
+    return int(torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available)
+
+
+def peak_gib(device: torch.device) -> float:
+    """The most that was in use so far."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / GIB
+    kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kibibytes / (1 << 20) if sys.platform != "darwin" else kibibytes / GIB
+
+
+@contextmanager
+def told(policy: Policy, config: AlignConfig) -> Iterator[None]:
+    """Make an out-of-memory error say what helps."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        parts = estimate(policy, 30.0, config)
+        raise TrainingError(f"Out of memory ({str(error).split('. ')[0]}). {advice(parts)}") from None

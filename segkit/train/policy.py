@@ -1,0 +1,85 @@
+"""What the trainer asks of a full-duplex model: hear, speak, and say how likely what it said was.
+
+Letters in the shapes: B completions, T frames, K codebooks, V text tokens. Frame j of the user, of the
+text and of the model's own audio all lie at j / frame rate seconds: one clock, whatever delays the model
+keeps between its streams inside.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+Hook = Callable[[str, int, int], None]
+"""Called as hook(stage, done, total) while something longer is under way."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Completions:
+    """What was heard and said, all on one clock.
+
+    Attributes:
+        user: codes of the user's audio, (B, K, T).
+        text: the sampled text, (B, T).
+        audio: the sampled codes of the model's own audio, (B, K, T).
+        log_probs: of `text` at the moment of sampling, (B, T).
+    """
+
+    user: Tensor
+    text: Tensor
+    audio: Tensor
+    log_probs: Tensor
+
+    def __getitem__(self, rows: slice) -> "Completions":
+        return Completions(self.user[rows], self.text[rows], self.audio[rows], self.log_probs[rows])
+
+    @staticmethod
+    def concatenate(parts: "list[Completions]") -> "Completions":
+        """Completions of the same length in one."""
+        names = "user", "text", "audio", "log_probs"
+        return Completions(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
+
+
+class Policy(Protocol):
+    """A model that can be aligned. `segkit.train.moshi` implements it for Moshi."""
+
+    rate_hz: int
+    frame_samples: int
+    device: torch.device
+
+    def encode(self, audio: Tensor) -> Tensor:
+        """The user's audio, (B, T * frame_samples) in [-1, 1] -> codes, (B, K, T)."""
+
+    def sample(self, users: Sequence[Tensor], rows: int, hook: Hook) -> list[Completions]:
+        """Listen to each of the users' codes, (K, T), and speak meanwhile: one completion (B = 1) each.
+
+        At most `rows` of them go through the model at once.
+        """
+
+    def text_logits(self, completions: Completions) -> Tensor:
+        """Logits of the text, (B, T, V), in one teacher-forced pass: those that `sample` saw."""
+
+    def reference(self) -> AbstractContextManager[None]:
+        """Within it, `text_logits` are those of the policy before training."""
+
+    def updating(self) -> AbstractContextManager[None]:
+        """Around everything between sampling and the last update of a step: saves memory there."""
+
+    def decode(self, audio: Tensor) -> Tensor:
+        """Codes of the model's own audio, (B, K, T) -> audio, (B, T * frame_samples)."""
+
+    def words(self, text: Tensor) -> list[tuple[int, str]]:
+        """The words in the text of one completion, (T,), each with the frame it begins in."""
+
+    def trainable(self) -> dict[str, torch.nn.Parameter]:
+        """What is trained, by name."""
+
+    def memory(self, rows: int, frames: int, microbatch: int, scored_frames: int) -> dict[str, int]:
+        """Estimated bytes by purpose; `rows` are sampled at once, `microbatch` pass through an update at once."""
+
+    def export(self, folder: Path) -> list[str]:
+        """Write the result so that the model's own tools load it; returns the commands that do."""

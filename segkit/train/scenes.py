@@ -1,0 +1,158 @@
+"""What the policy is made to hear: segments of a dataset, staged with opening silence and context.
+
+    |-- opening: silence --|-- context: the user before --|-- segment: the user --|
+    frame 0                                          start_frame               frames
+
+The user's audio alone is staged; what the agent said in the recording is not heard by the policy, which
+speaks for itself from frame 0 on. Everything begins on a frame of the model's codec, so the times of a
+segment and those of a completion differ by whole frames.
+
+    >>> row = {"context_s": 4.0, "duration_s": 2.5}
+    >>> scene = stage(row, np.zeros(156000, np.float32), context_s=1.0, opening_s=3.0, frame=1920, rate_hz=24000)
+    >>> scene.start_frame, scene.frames, scene.context_s  # 38 + 12, then 31.25 frames
+    (50, 82, 0.96)
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from segkit.audio import Samples, decode_flac, sample_at
+from segkit.dataset import read_run, read_table, shards
+from segkit.errors import UsageError
+from segkit.schemas import Axis
+from segkit.train.config import AlignConfig
+
+Row = dict[str, Any]
+"""A row of `segkit.schemas.arrow.SEGMENTS` without its audio."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scene:
+    """One segment as the policy hears it.
+
+    Attributes:
+        segment: its row.
+        audio: of the user, (frames * samples per frame,).
+        start_frame: the first frame of the segment.
+        frames: of all.
+        context_s: length of the context in front of the segment.
+    """
+
+    segment: Row
+    audio: Samples
+    start_frame: int
+    frames: int
+    context_s: float
+
+    @property
+    def axis(self) -> Axis:
+        """What it is about."""
+        return Axis(self.segment["axis"])
+
+
+def stage(row: Row, user: Samples, context_s: float, opening_s: float, frame: int, rate_hz: int) -> Scene:
+    """Put opening, context and segment together.
+
+    Args:
+        row: the segment.
+        user: the user's audio of the row, its whole context and the segment, (samples,).
+        context_s: how much of the context to use, rounded down to frames.
+        opening_s: silence in front, rounded up to frames.
+        frame: samples per frame.
+        rate_hz: of the audio.
+    """
+    before = sample_at(row["context_s"], rate_hz)
+    opening = math.ceil(sample_at(opening_s, rate_hz) / frame)
+    context = min(sample_at(context_s, rate_hz), before) // frame
+    heard = user[before - context * frame :]
+    frames = opening + math.ceil(len(heard) / frame)
+    audio = np.zeros(frames * frame, np.float32)
+    audio[opening * frame :][: len(heard)] = heard
+    return Scene(row, audio, opening + context, frames, context * frame / rate_hz)
+
+
+class Segments:
+    """The segments of one split by axis; their audio is read when it is needed.
+
+    Raises:
+        UsageError: the folder is no dataset of this version, an axis has no segments in a split that must
+            have some, or the audio is of another rate.
+    """
+
+    def __init__(self, dataset: Path, split: str, config: AlignConfig, rate_hz: int, required: bool) -> None:
+        self.rate_hz = rate_hz
+        self.rows: dict[Axis, list[Row]] = {}
+        self.too_long = 0
+        self._paths: dict[str, Path] = {}
+        for axis in config.parsed_axes():
+            rows = read_table(dataset, axis, split).to_pylist()
+            fitting = [row for row in rows if row["duration_s"] <= config.max_segment_s]
+            self.too_long += len(rows) - len(fitting)
+            if required and not fitting:
+                raise UsageError(_missing(dataset, axis, split, len(rows), config))
+            if fitting:
+                self.rows[axis] = fitting
+            for path in shards(dataset, axis, split):
+                self._paths |= dict.fromkeys(pq.read_table(path, columns=["id"])["id"].to_pylist(), path)
+        for rows in self.rows.values():
+            self.audio(rows[0])  # another rate shows before anything is loaded
+
+    def audio(self, row: Row) -> Samples:
+        """The user's audio of a row: context and segment, (samples,)."""
+        table = pq.read_table(self._paths[row["id"]], columns=["user"], filters=[("id", "=", row["id"])])
+        samples, rate_hz = decode_flac(table["user"][0].as_py()["bytes"])
+        if rate_hz != self.rate_hz:
+            raise UsageError(
+                f"Segment {row['id']} has audio at {rate_hz} Hz. The policy hears {self.rate_hz} Hz: extract the "
+                f"segments again with --rate {self.rate_hz}."
+            )
+        return samples
+
+    def longest_s(self) -> float:
+        """Length of the longest segment."""
+        return max(row["duration_s"] for rows in self.rows.values() for row in rows)
+
+    def draw(self, config: AlignConfig, step: int) -> list[tuple[Row, float]]:
+        """The segments of a step with the lengths of their contexts in seconds.
+
+        An axis is drawn for each, then a segment of it; with a probability, it gets context of a length up
+        to a limit that grows linearly from 0 at the first step to its maximum at the last (4.3).
+        """
+        rng = np.random.default_rng([config.seed, step])
+        limit_s = config.context.max_s * step / max(config.steps - 1, 1)
+        drawn = []
+        for _ in range(config.groups):
+            rows = list(self.rows.values())[rng.integers(len(self.rows))]
+            row = rows[rng.integers(len(rows))]
+            wanted, length_s = rng.random() < config.context.probability, rng.uniform(0, limit_s)
+            drawn.append((row, length_s if wanted else 0.0))
+        return drawn
+
+    def fixed(self, per_axis: int) -> list[tuple[Row, float]]:
+        """The same few segments every time, without context: for evaluation. Rows come in the order of hashes."""
+        return [(row, 0.0) for rows in self.rows.values() for row in rows[:per_axis]]
+
+    def stage(self, drawn: Iterable[tuple[Row, float]], config: AlignConfig, frame: int) -> list[Scene]:
+        """Scenes of some segments."""
+        opening_s = config.sampling.opening_s
+        return [stage(row, self.audio(row), context_s, opening_s, frame, self.rate_hz) for row, context_s in drawn]
+
+
+def _missing(dataset: Path, axis: Axis, split: str, too_long: int, config: AlignConfig) -> str:
+    if too_long:
+        return (
+            f"All {too_long} segments of {axis} in {str(dataset)!r} are longer than max_segment_s "
+            f"({config.max_segment_s:g} s). Raise it, or leave the axis out with --set axes=..."
+        )
+    counts = read_run(dataset).get("segments", {})
+    found = ", ".join(f"{name} {each['splits'].get(split, 0)}" for name, each in counts.items())
+    return (
+        f"{str(dataset)!r} has no segments of {axis} in its {split} split (it has: {found}). Extract some, or leave "
+        "the axis out with --set axes=..."
+    )

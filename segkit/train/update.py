@@ -1,0 +1,184 @@
+"""The updates of one step: old log-probabilities, then minibatch by minibatch the loss, its gradient, AdamW.
+
+What has gone wrong unseen in public attempts is checked while it runs: the sampler and the trainer agree on
+what was sampled, the ratio is 1 before the first update, and a group that teaches gives a gradient.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from segkit.alignment.objective import Loss, grpo, token_log_probs
+from segkit.errors import TrainingError
+from segkit.train.config import AlignConfig
+from segkit.train.optimiser import MasterAdamW
+from segkit.train.policy import Completions, Hook, Policy
+from segkit.train.scenes import Scene
+from segkit.train.scoring import Scored
+
+LARGEST_MISMATCH = 0.5
+"""Nats between sampling and teacher forcing, on average over frames; rounding in bfloat16 gives a tenth of it."""
+
+LARGEST_RATIO_OFF = 0.05
+"""|rho - 1| before the first update; zero but for kernels that do not repeat themselves."""
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Completions of one length, padded at the end.
+
+    Attributes:
+        completions: B of them, T frames.
+        advantages: (B,).
+        scored: which frames are of the segment, (B, T).
+        axes: what they are of, for messages.
+    """
+
+    completions: Completions
+    advantages: Tensor
+    scored: Tensor
+    axes: tuple[str, ...]
+
+
+def update(
+    policy: Policy,
+    optimiser: MasterAdamW,
+    scenes: Sequence[Scene],
+    groups: Sequence[Completions],
+    scored: Sequence[Scored],
+    config: AlignConfig,
+    step: int,
+    hook: Hook,
+) -> dict[str, float]:
+    """All updates of a step: each sees `minibatch` completions of every group; returns what to watch.
+
+    Raises:
+        TrainingError: the loss or the gradient is no number, or one of the checks fails.
+    """
+    with policy.updating():
+        minibatches = list(_minibatches(scenes, groups, scored, config, policy.device))
+        old = [[_old_log_probs(policy, batch, config) for batch in batches] for batches in minibatches]
+        facts = {"loss": 0.0, "kl": 0.0, "clipped": 0.0, "ratio_off": 0.0, "grad_norm": 0.0}
+        facts["mismatch"] = _mismatch(minibatches, old, step)
+        for u, (batches, before) in enumerate(zip(minibatches, old, strict=True)):
+            hook("updating", u, len(minibatches))
+            for batch, log_probs in zip(batches, before, strict=True):
+                share = len(batch.axes) / (len(groups) * config.minibatch)
+                loss = _backward(policy, batch, log_probs, share, config)
+                optimiser.accumulate()
+                if not math.isfinite(float(loss.loss)):
+                    raise TrainingError(_diverged("loss", float(loss.loss), step, batch.axes))
+                for name in ("loss", "kl", "clipped"):
+                    facts[name] += float(getattr(loss, name)) * share / len(minibatches)
+                if u == 0:
+                    facts["ratio_off"] = max(facts["ratio_off"], float(loss.ratio_off))
+            if facts["ratio_off"] > LARGEST_RATIO_OFF:
+                raise TrainingError(
+                    f"Step {step + 1}: before the first update, the ratio of probabilities is off 1 by "
+                    f"{facts['ratio_off']:.3f}. Expected 1: the policy does not repeat itself."
+                )
+            grad_norm = optimiser.step(step)
+            if not math.isfinite(grad_norm):
+                axes = dict.fromkeys(axis for batch in batches for axis in batch.axes)
+                raise TrainingError(_diverged("gradient", grad_norm, step, axes))
+            facts["grad_norm"] += grad_norm / len(minibatches)
+        hook("updating", len(minibatches), len(minibatches))
+    if not facts["grad_norm"] and any(group.advantages.any() for group in scored):
+        raise TrainingError(f"Step {step + 1}: some completions are better than others, yet the gradient is zero.")
+    return facts
+
+
+def _backward(policy: Policy, batch: Batch, old_log_probs: Tensor, share: float, config: AlignConfig) -> Loss:
+    """The loss of a batch, and its gradient times the batch's share of the minibatch."""
+    with torch.no_grad(), policy.reference():
+        reference = policy.text_logits(batch.completions)
+    loss = grpo(
+        policy.text_logits(batch.completions),
+        reference,
+        batch.completions.text,
+        old_log_probs,
+        batch.advantages,
+        batch.scored,
+        config.sampling.text_temperature,
+        config.objective.clip,
+        config.objective.beta,
+    )
+    (loss.loss * share).backward()
+    return loss._replace(loss=loss.loss.detach())
+
+
+@torch.no_grad()
+def _old_log_probs(policy: Policy, batch: Batch, config: AlignConfig) -> Tensor:
+    """Of the sampled text, under the weights that sampled it, (B, T)."""
+    logits = policy.text_logits(batch.completions)
+    return token_log_probs(logits, batch.completions.text, config.sampling.text_temperature)
+
+
+def _mismatch(minibatches: Sequence[list[Batch]], old: Sequence[list[Tensor]], step: int) -> float:
+    """Mean distance between log-probabilities when sampling and under teacher forcing, nats per frame."""
+    mismatch = float(
+        torch.cat(
+            [
+                (log_probs - batch.completions.log_probs).abs()[batch.scored]
+                for batches, before in zip(minibatches, old, strict=True)
+                for batch, log_probs in zip(batches, before, strict=True)
+            ]
+        ).mean()
+    )
+    if not mismatch <= LARGEST_MISMATCH:
+        raise TrainingError(
+            f"Step {step + 1}: the sampled text is {mismatch:.2f} nats per frame off its probability under teacher "
+            f"forcing. Expected {LARGEST_MISMATCH} at most: streaming and training disagree, so nothing can be learnt. "
+            "With bfloat16, try --set model.dtype=float32."
+        )
+    return mismatch
+
+
+def _minibatches(
+    scenes: Sequence[Scene],
+    groups: Sequence[Completions],
+    scored: Sequence[Scored],
+    config: AlignConfig,
+    device: torch.device,
+) -> Iterator[list[Batch]]:
+    """For each update, `minibatch` completions of every group, `microbatch` at a time."""
+    for first in range(0, config.completions, config.minibatch):
+        chosen = [(g, i) for g in range(len(groups)) for i in range(first, first + config.minibatch)]
+        chunks = [
+            chosen[k : k + config.optimiser.microbatch] for k in range(0, len(chosen), config.optimiser.microbatch)
+        ]
+        yield [_batch(chunk, scenes, groups, scored, device) for chunk in chunks]
+
+
+def _batch(
+    chosen: Sequence[tuple[int, int]],
+    scenes: Sequence[Scene],
+    groups: Sequence[Completions],
+    scored: Sequence[Scored],
+    device: torch.device,
+) -> Batch:
+    frames = max(scenes[g].frames for g, _ in chosen)
+    rows = [
+        Completions(
+            *(pad(getattr(groups[g][i : i + 1], f.name), (0, frames - scenes[g].frames)) for f in fields(Completions))
+        )
+        for g, i in chosen
+    ]
+    clock = torch.arange(frames, device=device)
+    return Batch(
+        Completions.concatenate(rows),
+        torch.tensor([scored[g].advantages[i] for g, i in chosen], dtype=torch.float32, device=device),
+        torch.stack([(clock >= scenes[g].start_frame) & (clock < scenes[g].frames) for g, _ in chosen]),
+        tuple(scenes[g].axis for g, _ in chosen),
+    )
+
+
+def _diverged(what: str, value: float, step: int, axes: Iterable[str]) -> str:
+    return (
+        f"Step {step + 1}: the {what} is {value} on {', '.join(axes)}. The weights were not changed by it, and the "
+        "last checkpoint is good. A lower optimiser.lr or a higher objective.beta may help; then --resume."
+    )

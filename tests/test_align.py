@@ -1,0 +1,333 @@
+"""`segkit align` as a whole, on the small random Moshi: it learns, resumes bit for bit, stops where it must."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+import torch
+import yaml
+from safetensors.torch import load_file
+from test_bad_input import segkit
+
+from segkit.alignment.objective import token_log_probs
+from segkit.errors import TrainingError, UsageError
+from segkit.schemas.settings import setting_names
+from segkit.train import memory
+from segkit.train.checkpoints import open_checkpoint
+from segkit.train.config import PRESETS, AlignConfig, load, preset_text
+from segkit.train.loop import align
+from segkit.train.moshi import MoshiPolicy
+from segkit.train.optimiser import MasterAdamW
+from segkit.train.policy import Completions
+from segkit.train.rollout import rollout
+from segkit.train.scenes import Scene
+from segkit.train.scoring import Scored
+from segkit.train.state import RunFolder
+from segkit.train.update import update
+
+SMALL = {
+    "steps": "4",
+    "groups": "4",
+    "completions": "4",
+    "max_segment_s": "20",
+    "context.max_s": "2",
+    "optimiser.lr": "1e-3",
+    "optimiser.microbatch": "4",
+    "model.lora_rank": "4",
+    "model.export": "lora",
+    "sampling.opening_s": "0.5",
+    "evaluation.segments": "1",
+    "evaluation.every": "2",
+    "evaluation.samples_every": "3",
+    "evaluation.checkpoint_every": "1",
+}
+
+
+@pytest.fixture
+def audible(recordings, monkeypatch):
+    """A voice for the small Moshi, whose own codec is noise: a second of real speech or of silence at a time.
+
+    Which of them follows from the text tokens of that second, so that its training has something to learn.
+    """
+    samples, rate_hz = soundfile.read(recordings[0], dtype="float32")
+    voice = soxr.resample(samples[: 60 * rate_hz, 0], rate_hz, 24_000)
+    loud = voice.reshape(-1, 1920)
+    voice = torch.from_numpy(loud[np.abs(loud).max(1) > 0.05][:200].ravel())
+
+    def decode(policy, audio):
+        block = 12
+        first = torch.nn.functional.pad(audio[:, 0].float(), (0, -audio.shape[2] % block))
+        speaks = first.unflatten(1, (-1, block)).mean(2) > 31.5
+        gate = speaks.repeat_interleave(block * 1920, 1)[:, : audio.shape[2] * 1920]
+        return gate * voice.repeat(1 + gate.shape[1] // len(voice))[: gate.shape[1]]
+
+    monkeypatch.setattr(MoshiPolicy, "decode", decode)
+
+
+def run_align(dataset, folder, resume=False, on_step=lambda metrics: None, **changes):
+    config = load("paper", overrides=SMALL | {name.replace("__", "."): str(v) for name, v in changes.items()})
+    return align(dataset.out, RunFolder(folder), "tiny", config, "cpu", resume, lambda *_: None, on_step)
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+TIMES = "frames_per_s", "sampling_share", "memory_gib"
+
+
+def result(folder):
+    """Weights, moments and metrics of a finished run, without what depends on the machine's mood."""
+    last = RunFolder(folder).checkpoints()[-1]
+    metrics = [{k: v for k, v in line.items() if k not in TIMES} for line in lines(folder)]
+    return load_file(last / "optimiser.safetensors"), metrics
+
+
+def test_a_run_trains_and_leaves_all_there_is_to_look_at(dataset, tmp_path, audible):
+    told = []
+    commands = run_align(dataset, tmp_path / "run", on_step=told.append)
+    metrics = lines(tmp_path / "run")
+    assert [line["step"] for line in metrics] == [0, 1, 2, 3, 4] and metrics[1:] == told
+    assert all(line["grad_norm"] > 0 and line["ratio_off"] <= 1e-5 and line["mismatch"] <= 1e-4 for line in told)
+    assert told[0]["lr"] == 1e-3 > told[-1]["lr"] > 0
+    assert all(each["reward_std"]["timing"] >= 0 for line in told for each in line["axes"].values())
+    assert {line["step"] for line in metrics if "validation" in line} == {0, 2, 4}
+    samples = list((tmp_path / "run" / "samples" / "step-000003").glob("*.wav"))
+    heard, rate_hz = soundfile.read(samples[0])
+    assert heard.shape[1] == 2 and rate_hz == 24_000 and np.abs(heard).max() > 0.01
+    assert [path.name for path in RunFolder(tmp_path / "run").checkpoints()] == [
+        "checkpoint-000003",
+        "checkpoint-000004",
+    ]
+    assert list((tmp_path / "run").glob("events.out.tfevents*"))
+    assert "moshi.server" in commands[0] and (tmp_path / "run" / "export" / "lora.safetensors").exists()
+    trained, _ = result(tmp_path / "run")
+    assert any(tensor.abs().max() > 1e-4 for name, tensor in trained.items() if name.endswith("lora_B.weight:original"))
+
+
+def test_before_the_first_update_the_ratio_is_1_and_there_is_no_divergence(dataset, tmp_path, audible):
+    """With one update per step, all of the first step is before it."""
+    told = []
+    run_align(dataset, tmp_path / "run", on_step=told.append, minibatch=4, steps=2)
+    assert told[0]["ratio_off"] <= 1e-5 and told[0]["kl"] == 0 and told[0]["clipped"] == 0
+    assert told[1]["ratio_off"] <= 1e-5 and told[1]["kl"] > 0
+
+
+class Stop(Exception):
+    """What stands for the end of the process."""
+
+
+@pytest.mark.parametrize("changes", [{}, {"model__lora_rank": 0, "model__export": "merged", "optimiser__lr": 1e-4}])
+def test_a_stopped_and_resumed_run_ends_the_same_bit_for_bit(dataset, tmp_path, audible, changes):
+    run_align(dataset, tmp_path / "whole", **changes)
+
+    def stop(metrics):
+        if metrics["step"] == 3:  # its line is written, its checkpoint is not
+            raise Stop
+
+    with pytest.raises(Stop):
+        run_align(dataset, tmp_path / "stopped", on_step=stop, **changes)
+    (tmp_path / "stopped" / ".checkpoint-000003.tmp").mkdir()
+    torch.rand(7), np.random.rand(3)  # noqa: NPY002 - chance of others does not matter
+    told = []
+    run_align(dataset, tmp_path / "stopped", resume=True, on_step=told.append, **changes)
+    assert [line["step"] for line in told] == [3, 4] and told[0]["ratio_off"] <= 1e-5
+    weights, metrics = result(tmp_path / "whole")
+    weights_again, metrics_again = result(tmp_path / "stopped")
+    assert metrics == metrics_again
+    assert weights.keys() == weights_again.keys()
+    assert all(torch.equal(weights[name], weights_again[name]) for name in weights)
+
+
+def test_a_killed_process_resumes(dataset, tmp_path):
+    arguments = [f"--set={name}={value}" for name, value in (SMALL | {"steps": "30", "evaluation.every": "30"}).items()]
+    command = [
+        sys.executable,
+        "-m",
+        "segkit.cli",
+        "align",
+        dataset.out,
+        tmp_path / "run",
+        "--policy",
+        "tiny",
+        *arguments,
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not RunFolder(tmp_path / "run").checkpoints():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    with pytest.raises(UsageError, match=r"other settings .*steps: 30 -> 4"):
+        run_align(dataset, tmp_path / "run", resume=True)
+    told = []
+    with pytest.raises(Stop):
+        run_align(
+            dataset,
+            tmp_path / "run",
+            True,
+            lambda line: (told.append(line), stop_now()),
+            steps=30,
+            evaluation__every=30,
+        )
+    assert told[0]["step"] > 1
+    assert [line["step"] for line in lines(tmp_path / "run")] == list(range(told[0]["step"] + 1))
+
+
+def stop_now():
+    raise Stop
+
+
+def one_group(policy, advantages, frames=40, start=25):
+    """A group of two completions of noise, with given advantages."""
+    audio = 0.1 * np.random.default_rng(0).standard_normal(frames * 1920).astype(np.float32)
+    scene = Scene({"axis": "pause", "id": "0"}, audio, start, frames, 0.0)
+    torch.manual_seed(0)
+    (group,) = rollout(policy, [scene], 2, 2, lambda *_: None)
+    scored = Scored({"timing": np.array(advantages)}, np.array(advantages), {})
+    return scene, group, scored
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+def test_an_update_raises_the_better_completion_and_lowers_the_worse(tmp_path, rank):
+    overrides = {
+        "completions": "2",
+        "minibatch": "2",
+        "groups": "1",
+        "optimiser.lr": "1e-3",
+        "model.lora_rank": str(rank),
+    }
+    config = load("paper", overrides=overrides)
+    policy = MoshiPolicy(open_checkpoint("tiny", tmp_path), config.model, config.sampling, "cpu")
+    scene, group, scored = one_group(policy, [1.0, -1.0])
+
+    def log_probs():
+        with torch.no_grad(), policy.updating():
+            return token_log_probs(policy.text_logits(group), group.text, 0.7)[:, scene.start_frame :].sum(1)
+
+    before = log_probs()
+    optimiser = MasterAdamW(policy.trainable(), config.optimiser, steps=10)
+    facts = update(policy, optimiser, [scene], [group], [scored], config, 0, lambda *_: None)
+    moved = log_probs() - before
+    assert moved[0] > 0 > moved[1]
+    assert facts["grad_norm"] > 0
+
+
+def test_a_group_without_a_better_one_changes_nothing_but_by_weight_decay(tmp_path):
+    config = load("paper", overrides={"completions": "2", "groups": "1", "optimiser.weight_decay": "0"})
+    policy = MoshiPolicy(open_checkpoint("tiny", tmp_path), config.model, config.sampling, "cpu")
+    before = {name: weight.detach().clone() for name, weight in policy.trainable().items()}
+    optimiser = MasterAdamW(policy.trainable(), config.optimiser, steps=10)
+    facts = update(policy, optimiser, *zip(one_group(policy, [0.0, 0.0]), strict=True), config, 0, lambda *_: None)
+    assert facts["grad_norm"] == 0 and facts["loss"] == 0
+    assert all(torch.equal(weight, before[name]) for name, weight in policy.trainable().items())
+
+
+def test_a_loss_that_is_no_number_stops_the_run_with_its_step_and_axis(dataset, tmp_path, audible, monkeypatch):
+    text_logits = MoshiPolicy.text_logits
+    state = {"nan": False}
+    monkeypatch.setattr(
+        MoshiPolicy,
+        "text_logits",
+        lambda self, c: text_logits(self, c) * (float("nan") if state["nan"] and torch.is_grad_enabled() else 1.0),
+    )
+    with pytest.raises(TrainingError, match=r"Step 3: the loss is nan on (pause|turn_taking|backchannel|interruption)"):
+        run_align(dataset, tmp_path / "run", on_step=lambda line: state.update(nan=line["step"] == 2))
+    assert [path.name for path in RunFolder(tmp_path / "run").checkpoints()] == [
+        "checkpoint-000001",
+        "checkpoint-000002",
+    ]
+    state["nan"] = False
+    told = []
+    run_align(dataset, tmp_path / "run", resume=True, on_step=told.append)
+    assert [line["step"] for line in told] == [3, 4]
+
+
+def test_a_sampler_and_a_trainer_that_disagree_are_caught(dataset, tmp_path, audible, monkeypatch):
+    sample = MoshiPolicy.sample
+
+    def off_by_one(self, *arguments):
+        said = sample(self, *arguments)
+        return [Completions(each.user, each.text.roll(1, 1), each.audio, each.log_probs) for each in said]
+
+    monkeypatch.setattr(MoshiPolicy, "sample", off_by_one)
+    with pytest.raises(TrainingError, match="streaming and training disagree"):
+        run_align(dataset, tmp_path / "run")
+
+
+def test_too_little_memory_is_told_with_what_helps(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda device: 1 << 20)
+    with pytest.raises(TrainingError, match=r"GiB more than there is.*sampling\.rows"):
+        run_align(dataset, tmp_path / "run")
+
+    def out_of_memory(self, *arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.undo()
+    monkeypatch.setattr(MoshiPolicy, "sample", out_of_memory)
+    with pytest.raises(TrainingError, match=r"Out of memory .*sampling\.rows"):
+        run_align(dataset, tmp_path / "run", resume=True)
+
+
+def test_presets_name_every_setting_and_paper_is_the_default():
+    text = preset_text("paper")
+
+    def names(tree, prefix=""):
+        for name, value in tree.items():
+            yield from names(value, f"{prefix}{name}.") if isinstance(value, dict) else [prefix + name]
+
+    assert sorted(names(yaml.safe_load(text))) == sorted(setting_names(AlignConfig()))
+    assert load("paper") == AlignConfig()
+    assert all("#" in line or line.endswith(":") or not line for line in text.splitlines())  # each with its meaning
+    assert PRESETS == ("paper", "single-gpu") and load("single-gpu").model.lora_rank == 32
+
+
+USAGE = {
+    ("DATASET",): "RUN_DIR is missing",
+    ("nowhere", "RUN"): "Expected a folder that `segkit extract` wrote",
+    ("DATASET", "RUN", "--policy", "nowhere"): "no such folder",
+    ("DATASET", "RUN", "--preset", "papre"): 'Did you mean "paper"',
+    ("DATASET", "RUN", "--set", "lr=1"): "Unknown setting 'lr'",
+    ("DATASET", "RUN", "--set", "steps"): "Expected NAME=VALUE",
+    ("DATASET", "RUN", "--set", "steps=many"): "a value of type int",
+    ("DATASET", "RUN", "--set", "minibatch=3"): "a divisor of completions",
+    ("DATASET", "RUN", "--set", "axes=paws"): 'Did you mean "pause"',
+    ("DATASET", "RUN", "--set", "axes="): "at least one axis",
+    ("DATASET", "RUN", "--set", "completions=1"): "2 or more",
+    ("DATASET", "RUN", "--set", "model.export=lora"): "lora_rank",
+    ("DATASET", "RUN", "--set", "rewards.barge_in=never"): "no-response",
+    ("DATASET", "RUN", "--set", "sampling.text_temperature=0"): "more than 0",
+    ("DATASET", "RUN", "--asr", "parakeet"): "whisperx",
+    ("DATASET", "RUN", "--config", "nowhere.yaml"): "cannot be read",
+    ("DATASET", "RUN", "--device", "cuda:99"): "cannot be used here",
+    ("DATASET", "FULL"): "is not empty and holds no run",
+}
+
+
+@pytest.mark.parametrize("arguments", USAGE, ids=" ".join)
+def test_wrong_usage_exits_with_2_and_says_what_was_expected(arguments, dataset, tmp_path, capsys):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("")
+    places = {"DATASET": dataset.out, "RUN": tmp_path / "run", "FULL": tmp_path / "full"}
+    given = [places.get(argument, argument) for argument in arguments]
+    policy = [] if "--policy" in arguments else ["--policy", "tiny"]
+    code, _, said = segkit("align", *given, *policy, capsys=capsys)
+    assert code == 2 and USAGE[arguments] in said and "Traceback" not in said
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_a_dry_run_writes_nothing(dataset, tmp_path, capsys):
+    settings = [f"--set={name}={value}" for name, value in SMALL.items()]
+    code, printed, _ = segkit(
+        "align", dataset.out, tmp_path / "run", "--policy", "tiny", "--dry-run", *settings, capsys=capsys
+    )
+    assert code == 0 and not (tmp_path / "run").exists()
+    for expected in ("4 steps of 4 groups of 4 completions", "peak", "One group:", "advantage"):
+        assert expected in printed

@@ -129,9 +129,8 @@ def on_gpu(frames: int, seconds: float) -> None:
     policy = MoshiPolicy(RandomMoshi("random", None), ModelConfig(lora_rank=32), SamplingConfig(), "cuda")  # type: ignore[arg-type]
     gib = sum(p.numel() * p.element_size() for p in policy.lm.parameters()) / (1 << 30)
     floor_ms = 1000 * gib / bandwidth
-    print(
-        f"{torch.cuda.get_device_name()}: {bandwidth:.0f} GiB/s, {gib:.1f} GiB of weights, floor {floor_ms:.2f} ms per step"
-    )
+    print(f"{torch.cuda.get_device_name()}: {bandwidth:.0f} GiB/s")
+    print(f"{gib:.1f} GiB of weights, so {floor_ms:.2f} ms per step at the least")
     print(f"\n{'rows':>6}{'ms per step':>13}{'/ floor':>9}{'frames/s':>11}{'GiB':>7}{'recipe, h':>11}")
     for rows in (16, 32, 64, 128, 256):
         user = torch.randint(0, 2048, (rows, 8, frames), device="cuda")

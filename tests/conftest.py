@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
+from openai_server import server  # noqa: F401 - a fixture
 
 from segkit import corpora
 from segkit.corpora.synthetic import SyntheticOptions

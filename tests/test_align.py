@@ -17,7 +17,9 @@ from test_bad_input import segkit
 
 from segkit.alignment.objective import token_log_probs
 from segkit.errors import TrainingError, UsageError
+from segkit.schemas import Word
 from segkit.schemas.settings import setting_names
+from segkit.segmenters import vad
 from segkit.train import memory
 from segkit.train.checkpoints import open_checkpoint
 from segkit.train.config import PRESETS, AlignConfig, load, preset_text
@@ -25,9 +27,9 @@ from segkit.train.loop import align
 from segkit.train.moshi import MoshiPolicy
 from segkit.train.optimiser import MasterAdamW
 from segkit.train.policy import Completions
-from segkit.train.rollout import rollout
+from segkit.train.rollout import listen, rollout
 from segkit.train.scenes import Scene
-from segkit.train.scoring import Scored
+from segkit.train.scoring import Scored, Scorer
 from segkit.train.state import RunFolder
 from segkit.train.update import update
 
@@ -262,6 +264,59 @@ def test_a_sampler_and_a_trainer_that_disagree_are_caught(dataset, tmp_path, aud
         run_align(dataset, tmp_path / "run")
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("rank, export", [(4, "lora"), (0, "merged")])
+def test_a_run_on_a_gpu(dataset, tmp_path, audible, rank, export):
+    told = []
+    config = load("paper", overrides=SMALL | {"model.lora_rank": str(rank), "model.export": export})
+    align(dataset.out, RunFolder(tmp_path / "run"), "tiny", config, "cuda", False, lambda *_: None, told.append)
+    assert len(told) == 4 and all(line["grad_norm"] > 0 and line["mismatch"] < 0.1 for line in told)
+
+
+def test_a_judge_is_a_component_of_its_own(dataset, tmp_path, audible, server):
+    server.reply = lambda prompt: str(len(prompt) % 3)
+    told = []
+    judged = {"judge__url": server.url, "judge__model": "m", "axes": "pause,turn_taking,interruption", "steps": 2}
+    run_align(dataset, tmp_path / "run", on_step=told.append, **judged)
+    for line in told:
+        assert line["judge_failures"] == {}
+        for axis, each in line["axes"].items():
+            assert list(each["reward"]) == (["timing"] if axis == "pause" else ["timing", "judge"])
+            assert axis == "pause" or 0 <= each["reward"]["judge"] <= 2
+    marks = (tmp_path / "run" / "judge.jsonl").read_text().splitlines()
+    assert len(marks) == sum(server.asked.values()) == len(set(server.prompts))
+    dialogue = server.prompts[0].rpartition("nothing else.")[2]
+    assert len(dialogue.partition("User:")[2].split()) > 5 and "Agent:" in dialogue
+
+
+def test_a_dead_judge_leaves_the_timing(dataset, tmp_path, audible):
+    told = []
+    dead = {"judge__url": "http://127.0.0.1:9/v1", "judge__model": "m", "judge__retries": 0}
+    run_align(dataset, tmp_path / "run", on_step=told.append, axes="turn_taking", steps=1, **dead)
+    (line,) = told
+    assert line["judge_failures"]["unreachable"] >= 16 and line["grad_norm"] > 0
+    assert line["axes"]["turn_taking"]["reward"]["judge"] is None
+
+
+def test_what_is_heard_of_the_model_is_on_the_clock_of_the_segment(dataset, tmp_path):
+    """Speech recognition itself needs a model; here it hears one phrase, 4 s after the beginning."""
+
+    class OnePhrase:
+        def transcribe(self, audio, rate_hz):
+            return [[Word(0, "it is" if rate_hz == 16_000 else "is it", 4.0, 5.0)] for _ in audio]
+
+    config = load("paper", overrides={"completions": "2"})
+    policy = MoshiPolicy(open_checkpoint("tiny", tmp_path), config.model, config.sampling, "cpu")
+    scene, group, _ = one_group(policy, [0.0, 0.0])  # the segment begins at 2 s
+    scorer = Scorer(config, vad.load(config.vad), None, OnePhrase())
+    spoken = [
+        {"speaker": "user", "start_s": s, "text": text} for s, text in ((-9.0, "long ago"), (1.9, "well"), (2.1, "now"))
+    ]
+    for words, expected in ((spoken, "User: well\nAgent: it is\nUser: now"), (None, "User: is it\nAgent: it is")):
+        scene.segment["words"] = words
+        assert scorer._dialogues(policy, scene, group, listen(policy, [group])[0]) == [expected, expected]
+
+
 def test_too_little_memory_is_told_with_what_helps(dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "available", lambda device: 1 << 20)
     with pytest.raises(TrainingError, match=r"GiB more than there is.*sampling\.rows"):
@@ -301,6 +356,7 @@ USAGE = {
     ("DATASET", "RUN", "--set", "axes=paws"): 'Did you mean "pause"',
     ("DATASET", "RUN", "--set", "axes="): "at least one axis",
     ("DATASET", "RUN", "--set", "completions=1"): "2 or more",
+    ("DATASET", "RUN", "--set", "judge.url=http://localhost:1/v1"): "Expected judge.model",
     ("DATASET", "RUN", "--set", "model.export=lora"): "lora_rank",
     ("DATASET", "RUN", "--set", "rewards.barge_in=never"): "no-response",
     ("DATASET", "RUN", "--set", "sampling.text_temperature=0"): "more than 0",

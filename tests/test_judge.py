@@ -1,106 +1,16 @@
 """The judge against a local server that speaks OpenAI's protocol, well and badly."""
 
-import json
-import threading
-import time
 from collections import Counter
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+from openai_server import Server
 
 from segkit.alignment.judge import Judge, JudgeSettings, Line, dialogue, parse
 from segkit.errors import UsageError
 
 KEY = "sk-very-secret"
-
-
-class Server(ThreadingHTTPServer):
-    """Answers according to a word in the dialogue, and remembers what it was asked."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.asked = Counter()
-        self.keys = set()
-        self.under_way = self.most_under_way = 0
-        self.lock = threading.Lock()
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_port}/v1"
-
-    def handle_error(self, request, client_address):
-        """A client that has hung up is no news."""
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        text = body["messages"][-1]["content"].rpartition("Agent:")[2].strip()
-        with self.server.lock:
-            self.server.asked[text] += 1
-            self.server.keys.add(self.headers["Authorization"])
-            self.server.under_way += 1
-            self.server.most_under_way = max(self.server.most_under_way, self.server.under_way)
-        try:
-            assert self.path == "/v1/chat/completions" and body["temperature"] == 0 and body["model"] == "m"
-            self.answer(text)
-        finally:
-            with self.server.lock:
-                self.server.under_way -= 1
-
-    def answer(self, text):
-        match text.split():
-            case ["slow"]:
-                time.sleep(0.6)
-                self.say("2")
-            case ["broken"]:
-                self.send(500, b"{}")
-            case ["recovers"]:
-                self.say("1") if self.server.asked[text] > 1 else self.send(500, b"{}")
-            case ["forbidden"]:
-                self.send(401, b'{"error": {"message": "no"}}')
-            case ["garbage"]:
-                self.send(200, b"<html>")
-            case ["empty"]:
-                self.send(200, b'{"choices": []}')
-            case ["hangs", "up"]:
-                self.close_connection = True
-                self.connection.close()
-            case ["busy", *_]:
-                time.sleep(0.05)
-                self.say("0")
-            case _:
-                self.say(text)
-
-    def say(self, content):
-        message = {"role": "assistant", "content": content}
-        choices = [{"index": 0, "finish_reason": "stop", "message": message}]
-        body = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": choices}
-        self.send(200, json.dumps(body).encode())
-
-    def send(self, code, body):
-        self.send_response(code)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        """Quiet."""
-
-
-@pytest.fixture
-def server():
-    with Server() as running:
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield running
-        running.shutdown()
-        thread.join()
 
 
 @contextmanager
@@ -201,4 +111,4 @@ def test_an_answer_is_a_mark_or_nothing():
 @pytest.mark.parametrize("settings", [{"url": "localhost:8000", "model": "m"}, {"url": "http://x"}, {"timeout_s": 0.0}])
 def test_settings_that_make_no_sense(settings):
     with pytest.raises(UsageError, match="Expected"):
-        JudgeSettings(**settings)
+        Judge(JudgeSettings(**settings))

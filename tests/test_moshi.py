@@ -30,10 +30,10 @@ def tiny(tmp_path_factory):
     return write_tiny_moshi(tmp_path_factory.mktemp("tiny"))
 
 
-def load(tiny, model=MODELS["lora"]):
-    with torch.random.fork_rng():
+def load(tiny, model=MODELS["lora"], device="cpu"):
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return MoshiPolicy(open_checkpoint(str(tiny), tiny), model, SamplingConfig(), "cpu")
+        return MoshiPolicy(open_checkpoint(str(tiny), tiny), model, SamplingConfig(), device)
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +108,26 @@ def test_segments_of_different_lengths_in_one_pass_are_what_they_are_alone(polic
         log_probs = token_log_probs(teacher_forced(policy, group), group.text, 0.7)
         assert (log_probs - group.log_probs).abs().max() <= 1e-4
         assert len({tuple(row.tolist()) for row in group.text}) == 3  # completions of a group differ
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype, largest", [("float32", 1e-3), ("bfloat16", 0.5)])
+def test_cuda_graphs_replay_what_is_trained_on(tiny, dtype, largest):
+    policy = load(tiny, ModelConfig(lora_rank=4, dtype=dtype), "cuda")
+    disturb(policy)
+    scenes = [scene(60, 38, seed=1), scene(131, 100, seed=2), scene(90, 88, seed=3)]
+    groups = rollout(policy, scenes, completions=3, rows=4, hook=lambda *_: None)
+    for group in groups:
+        off = (token_log_probs(teacher_forced(policy, group), group.text, 0.7) - group.log_probs).abs()
+        assert off.max() <= largest and off.mean() <= largest / 10
+
+
+def test_bfloat16_samples_what_it_trains_on(tiny):
+    policy = load(tiny, ModelConfig(lora_rank=4, dtype="bfloat16"))
+    disturb(policy)
+    (group,) = rollout(policy, [scene(60, 38)], completions=3, rows=3, hook=lambda *_: None)
+    off = (token_log_probs(teacher_forced(policy, group), group.text, 0.7) - group.log_probs).abs()
+    assert off.mean() < 0.05
 
 
 def test_what_the_user_says_in_a_frame_is_heard_in_the_next(policy):

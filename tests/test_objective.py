@@ -47,9 +47,7 @@ def case(seed, spread=1.0, rows=3, frames=7, vocabulary=6):
 def loss_of(logits, reference, tokens, old, advantages, scored, beta=BETA):
     floats = (torch.as_tensor(x).float() for x in (logits, reference, old, advantages))
     logits, reference, old, advantages = floats
-    return grpo(
-        logits, reference, torch.tensor(tokens), old, advantages, torch.tensor(scored), TEMPERATURE, CLIP, beta
-    )
+    return grpo(logits, reference, torch.tensor(tokens), old, advantages, torch.tensor(scored), TEMPERATURE, CLIP, beta)
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -56,11 +56,6 @@ class JudgeSettings:
 
     def __post_init__(self) -> None:
         """Raise `UsageError` for a value that makes no sense."""
-        if self.url and not (self.url.startswith(("http://", "https://")) and self.model):
-            raise UsageError(
-                f"The judge is {self.model!r} at {self.url!r}. Expected judge.model, and a judge.url such as "
-                "http://localhost:8000/v1."
-            )
         if self.timeout_s <= 0 or self.retries < 0 or self.concurrency < 1 or self.max_tokens < 1:
             raise UsageError(f"Expected positive judge.timeout_s, concurrency and max_tokens; found {self}.")
 
@@ -99,7 +94,17 @@ class Judge:
     """
 
     def __init__(self, settings: JudgeSettings, cache: Path | None = None) -> None:
-        """Connect; read the marks of an earlier run from `cache`, a JSONL file, and add new ones to it."""
+        """Connect; read the marks of an earlier run from `cache`, a JSONL file, and add new ones to it.
+
+        Raises:
+            UsageError: the settings name no server, or no model.
+            MissingExtraError: the client is not installed.
+        """
+        if not (settings.url.startswith(("http://", "https://")) and settings.model):
+            raise UsageError(
+                f"The judge is {settings.model!r} at {settings.url!r}. Expected judge.model, and a judge.url such as "
+                "http://localhost:8000/v1."
+            )
         try:
             import openai
         except ImportError:

@@ -102,9 +102,11 @@ def _line(metrics: dict[str, Any]) -> str:
         f"{axis} " + " ".join(f"{value:+.2f}" for value in each["reward"].values() if value is not None)
         for axis, each in metrics["axes"].items()
     )
+    failures = sum(metrics["judge_failures"].values())
     return (
         f"step {metrics['step']}: {rewards}  | zero-std {metrics['zero_std']:.0%}  KL {metrics['kl']:.4f}  "
         f"clipped {metrics['clipped']:.1%}  grad {metrics['grad_norm']:.3g}  {metrics['frames_per_s']:.0f} frames/s"
+        + (f"  no score from the judge {failures:,} times so far" if failures else "")
     )
 
 
@@ -119,12 +121,13 @@ def _dry_run(dataset: Path, policy: str, config: "AlignConfig", device: str, scr
     with _progress(config.steps) as (hook, _):
         stage = set_up(dataset, policy, config, device, scratch)
         scenes = stage.train.stage(stage.train.draw(config, 0)[:1], config, stage.policy.frame_samples)
-        with seeded(config.seed, 0, SAMPLING):
+        with seeded(config.seed, 0, SAMPLING, device):
             groups = rollout(stage.policy, scenes, config.completions, config.sampling.rows, hook)
         (scored,) = stage.scorer.score(stage.policy, scenes, groups, hook)
     trained = sum(p.numel() for p in stage.policy.trainable().values())
-    counts = ", ".join(f"{axis} {len(rows):,}" for axis, rows in stage.train.rows.items())
-    out.print(f"Segments to train on: {counts}; {stage.train.too_long:,} longer than max_segment_s", **PLAIN)
+    for purpose, segments in (("train", stage.train), ("evaluate", stage.validation)):
+        counts = ", ".join(f"{axis} {len(rows):,}" for axis, rows in segments.rows.items()) or "none"
+        out.print(f"Segments to {purpose} on: {counts}; longer than max_segment_s: {segments.too_long:,}", **PLAIN)
     out.print(
         f"{config.steps:,} steps of {config.groups} groups of {config.completions} completions, {config.updates} "
         f"updates each: {config.steps * config.updates:,} updates of {trained / 1e6:,.2f} M weights, on {device}",

@@ -1,7 +1,7 @@
 """What was said? Automatic speech recognition (ASR) with WhisperX.
 
-Times are those of Whisper's segments: a `Word` here is a phrase of a few seconds, not a word of its own. It
-needs the extra `asr`.
+Times are those of WhisperX's chunks, which end at silences: a `Word` here is a phrase of up to 5 s, not a word of
+its own. Needs the extra `asr`.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,8 @@ from segkit.errors import MissingExtraError, UsageError
 from segkit.schemas import Word
 
 ASR_HZ = 16_000
+CHUNK_S = 5
+"""Longest phrase. WhisperX's 30 s would join what the other speaker came between."""
 
 
 class Transcriber:
@@ -52,6 +54,6 @@ class Transcriber:
         found = []
         for samples in audio:
             heard = samples if rate_hz == ASR_HZ else soxr.resample(samples, rate_hz, ASR_HZ)
-            phrases = self._model.transcribe(np.ascontiguousarray(heard, np.float32))["segments"]
+            phrases = self._model.transcribe(np.ascontiguousarray(heard, np.float32), chunk_size=CHUNK_S)["segments"]
             found.append([Word(0, each["text"].strip(), each["start"], each["end"]) for each in phrases])
         return found

@@ -112,7 +112,7 @@ class Checkpoint:
         weights = [p for p in (self.info.moshi_weights, self.info.mimi_weights, self.info.lora_weights) if p]
         reasons = {
             f"its config.json has no {', '.join(missing)}": bool(missing),
-            f"it is of the type {self.info.model_type!r}": self.info.model_type not in ("moshi", "personaplex"),
+            f"it is of the type {self.info.model_type!r}": self.info.model_type != "moshi",
             "it is conditioned on more than audio and text": bool(config.get("conditioners") or config.get("fuser")),
             "it does not listen and speak": not missing and not 0 < config["dep_q"] < config["n_q"],
             "its text stream is delayed": not missing and config["delays"][0] != 0,

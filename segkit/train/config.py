@@ -117,8 +117,12 @@ class AlignConfig:
     vad: VadSettings = field(default_factory=VadSettings)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
-    def __post_init__(self) -> None:
-        """Raise `UsageError` for a value that makes no sense."""
+    def checked(self) -> "AlignConfig":
+        """Itself, if all values make sense together.
+
+        Raises:
+            UsageError: they do not.
+        """
         s, o = self.sampling, self.optimiser
         expected = {
             "steps": (self.steps >= 1, "1 or more"),
@@ -158,6 +162,7 @@ class AlignConfig:
             raise UsageError("Setting 'model.export' is 'lora', but 'model.lora_rank' is 0. Expected export: merged.")
         if not self.parsed_axes():
             raise UsageError("Setting 'axes' is empty. Expected at least one axis.")
+        return self
 
     def parsed_axes(self) -> tuple[Axis, ...]:
         """The axes to train on.
@@ -203,7 +208,7 @@ def load(preset: str = "paper", file: Path | None = None, overrides: Mapping[str
         if not isinstance(given, dict):
             raise UsageError(f"{str(file)!r} holds no settings. Expected YAML such as `segkit align --print-config`.")
         changes |= _flat(given)
-    return with_overrides(AlignConfig(), changes | dict(overrides or {}))
+    return with_overrides(AlignConfig(), changes | dict(overrides or {})).checked()
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

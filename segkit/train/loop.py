@@ -28,6 +28,9 @@ import numpy as np
 import torch
 
 from segkit.alignment.judge import Judge
+from segkit.dataset import read_run
+from segkit.errors import TrainingError
+from segkit.schemas.settings import as_json, fingerprint
 from segkit.segmenters import vad
 from segkit.segmenters.transcription import Transcriber
 from segkit.train import memory
@@ -88,7 +91,7 @@ def align(
         optimiser = MasterAdamW(stage.policy.trainable(), config.optimiser, config.steps)
         done = folder.restore(optimiser)
         log = Log(folder, done)
-        with log, memory.told(stage.policy, config):
+        with log, memory.explained(stage.policy, stage.train.longest_s(), config):
             if not done:
                 log.write({"step": 0, "validation": evaluate(stage, config, hook)})
             for step in range(done, config.steps):
@@ -110,8 +113,14 @@ def set_up(dataset: Path, policy_name: str, config: AlignConfig, device: str, wo
     train = Segments(dataset, "train", config, rate_hz=24_000, required=True)
     validation = Segments(dataset, "validation", config, rate_hz=24_000, required=False)
     judge = Judge(config.judge, workdir / "judge.jsonl") if config.judge.url else None
-    with seeded(config.seed, 0, LOADING):
-        policy = MoshiPolicy(checkpoint, config.model, config.sampling, device)
+    try:
+        with seeded(config.seed, 0, LOADING, device):
+            policy = MoshiPolicy(checkpoint, config.model, config.sampling, device)
+    except torch.OutOfMemoryError:
+        raise TrainingError(
+            f"{policy_name!r} alone does not fit the memory of {device}. What helps most: --set model.lora_rank=32, "
+            "which needs no second copy of the weights; --set model.dtype=bfloat16."
+        ) from None
     transcriber = Transcriber(config.asr.partition(":")[2] or "tiny.en", device) if config.asr else None
     memory.check(policy, train, config)
     return Stage(policy, train, validation, Scorer(config, detector, judge, transcriber))
@@ -124,7 +133,7 @@ def one_step(
     began = time.perf_counter()
     policy = stage.policy
     scenes = stage.train.stage(stage.train.draw(config, step), config, policy.frame_samples)
-    with seeded(config.seed, step, SAMPLING):
+    with seeded(config.seed, step, SAMPLING, policy.device):
         groups = rollout(policy, scenes, config.completions, config.sampling.rows, hook)
     sampled_s = time.perf_counter() - began
     scored = stage.scorer.score(policy, scenes, groups, hook)
@@ -152,23 +161,20 @@ def evaluate(stage: Stage, config: AlignConfig, hook: Hook) -> dict[str, Any]:
         return {}
     policy = stage.policy
     scenes = stage.validation.stage(stage.validation.fixed(config.evaluation.segments), config, policy.frame_samples)
-    with seeded(config.seed, 0, EVALUATING):
+    with seeded(config.seed, 0, EVALUATING, policy.device):
         groups = rollout(policy, scenes, 1, config.sampling.rows, hook)
     facts = facts_by_axis(scenes, stage.scorer.score(policy, scenes, groups, hook))
     return {axis: {"reward": each["reward"], "diagnostics": each["diagnostics"]} for axis, each in facts.items()}
 
 
 @contextmanager
-def seeded(seed: int, step: int, purpose: int) -> Iterator[None]:
-    """All of torch's chance within is that of the seed, the step and the purpose."""
-    with torch.random.fork_rng():
+def seeded(seed: int, step: int, purpose: int, device: torch.device | str) -> Iterator[None]:
+    """All of torch's chance within, on the CPU and the device, is that of the seed, the step and the purpose."""
+    with torch.random.fork_rng([] if torch.device(device).type == "cpu" else [device]):
         torch.manual_seed(int(np.random.SeedSequence([seed, step, purpose]).generate_state(1, np.uint64)[0] >> 1))
         yield
 
 
 def identity(dataset: Path, policy_name: str, config: AlignConfig) -> dict[str, Any]:
     """What decides the result of a run, as JSON."""
-    from segkit.dataset import read_run
-    from segkit.schemas.settings import as_json, fingerprint
-
     return as_json({"policy": policy_name, "dataset": fingerprint(read_run(dataset).get("job", {})), "config": config})

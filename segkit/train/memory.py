@@ -76,10 +76,10 @@ def peak_gib(device: torch.device) -> float:
 
 
 @contextmanager
-def told(policy: Policy, config: AlignConfig) -> Iterator[None]:
-    """Make an out-of-memory error say what helps."""
+def explained(policy: Policy, longest_s: float, config: AlignConfig) -> Iterator[None]:
+    """Make an out-of-memory error within say what helps."""
     try:
         yield
     except torch.OutOfMemoryError as error:
-        parts = estimate(policy, 30.0, config)
+        parts = estimate(policy, longest_s, config)
         raise TrainingError(f"Out of memory ({str(error).split('. ')[0]}). {advice(parts)}") from None

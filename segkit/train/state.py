@@ -100,10 +100,10 @@ class RunFolder:
             ) from None
 
     def forget_metrics_after(self, done: int) -> None:
-        """Drop the lines of steps that will be done again."""
+        """Drop the lines of steps that will be done again; all of them, if none is done."""
         if self.metrics.exists():
             lines = self.metrics.read_text().splitlines(keepends=True)
-            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= done]
+            kept = [line for line in lines if done and line.endswith("\n") and json.loads(line)["step"] <= done]
             write_text(self.metrics, "".join(kept))
 
 

@@ -1,13 +1,13 @@
 """Sampling: completions of many segments in one streaming pass, against one pass per segment, and per completion.
 
     python benchmarks/rollout.py                     # the small random Moshi on a CPU
-    python benchmarks/rollout.py --moshi             # random weights of Moshi's size in bfloat16 on a GPU
+    python benchmarks/rollout.py --moshi             # random weights of Moshi's size in bfloat16; a GPU, or 16 GiB
 
 On the CPU, all three ways sample the same completions of segments of 5 to 30 s, each way in a process of
 its own; the two others are plain loops over moshi's `LMGen`, which reserves keys and values for its whole
 context of 3000 frames. Rates count frames of the segments, not of the padding.
 
-On the GPU, milliseconds per streaming step are compared with the floor: reading all weights once, at the
+At Moshi's size, milliseconds per streaming step are compared with the floor: reading all weights once, at the
 bandwidth of a large copy measured in the same run; and the hours of the paper's 51,200 completions follow.
 """
 
@@ -98,8 +98,13 @@ class RandomMoshi(Checkpoint):
     """Moshi's architecture with random weights."""
 
     def lm(self, device: str, dtype: torch.dtype) -> LMModel:
-        """The language model of 7 B weights."""
-        return loaders.get_moshi_lm(None, None, device=device, dtype=dtype)
+        """The language model of 7 B weights; one stretch of random numbers serves for all of them."""
+        lm = loaders.get_moshi_lm(None, None, device="meta", dtype=dtype).to_empty(device=device)
+        numbers = 0.02 * torch.randn(1 << 22, device=device)
+        for weight in lm.parameters():
+            for part in weight.data.view(-1).split(len(numbers)):
+                part.copy_(numbers[: len(part)])
+        return lm
 
     def mimi(self, device: str) -> loaders.MimiModel:
         """Mimi."""
@@ -109,57 +114,55 @@ class RandomMoshi(Checkpoint):
         """None is needed."""
 
 
-def copy_gib_per_s() -> float:
-    """Bandwidth of a copy of 4 GiB, reading and writing."""
-    source = torch.empty(1 << 32, dtype=torch.uint8, device="cuda")
-    target = torch.empty_like(source)
-    target.copy_(source)
-    torch.cuda.synchronize()
-    start = time.perf_counter()
+def now(device: str) -> float:
+    """Seconds, when the device has done all it was asked."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def copy_gib_per_s(device: str) -> float:
+    """Bandwidth of a copy of 1 GiB, reading and writing."""
+    source = torch.ones(1 << 30, dtype=torch.uint8, device=device)
+    target = source.clone()
+    start = now(device)
     for _ in range(10):
         target.copy_(source)
-    torch.cuda.synchronize()
-    return 10 * 2 * 4 / (time.perf_counter() - start)
+    return 10 * 2 / (now(device) - start)
 
 
-def on_gpu(frames: int, seconds: float) -> None:
-    """Milliseconds per step by batch, against reading all weights once."""
-    bandwidth = copy_gib_per_s()
-    torch.cuda.empty_cache()
-    policy = MoshiPolicy(RandomMoshi("random", None), ModelConfig(lora_rank=32), SamplingConfig(), "cuda")  # type: ignore[arg-type]
+def at_moshi_size(device: str, frames: int, seconds: float) -> None:
+    """Milliseconds per step by the number of rows, against reading all weights once."""
+    bandwidth = copy_gib_per_s(device)
+    policy = MoshiPolicy(RandomMoshi("random", None), ModelConfig("bfloat16", lora_rank=32), SamplingConfig(), device)  # type: ignore[arg-type]
     gib = sum(p.numel() * p.element_size() for p in policy.lm.parameters()) / (1 << 30)
     floor_ms = 1000 * gib / bandwidth
-    print(f"{torch.cuda.get_device_name()}: {bandwidth:.0f} GiB/s")
-    print(f"{gib:.1f} GiB of weights, so {floor_ms:.2f} ms per step at the least")
-    print(f"\n{'rows':>6}{'ms per step':>13}{'/ floor':>9}{'frames/s':>11}{'GiB':>7}{'recipe, h':>11}")
-    for rows in (16, 32, 64, 128, 256):
-        user = torch.randint(0, 2048, (rows, 8, frames), device="cuda")
+    where = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} threads"
+    print(f"{where}: {bandwidth:.0f} GiB/s, {gib:.1f} GiB of weights, so {floor_ms:.2f} ms per step at the least")
+    print(f"\n{'rows':>6}{'ms per step':>13}{'/ floor':>9}{'frames/s':>11}{'recipe, h':>11}")
+    for rows in (1, 16, 32, 64, 128, 256) if device == "cuda" else (1, 16):
+        users = list(torch.randint(0, 2048, (rows, 8, frames), device=device))
         try:
-            policy.sample(list(user[:, :, :8]), rows, lambda *_: None)
-            torch.cuda.reset_peak_memory_stats()
-            torch.cuda.synchronize()
-            start = time.perf_counter()
-            policy.sample(list(user), rows, lambda *_: None)
-            torch.cuda.synchronize()
+            policy.sample([user[:, :4] for user in users], rows, lambda *_: None)
+            start = now(device)
+            policy.sample(users, rows, lambda *_: None)
+            step_ms = 1000 * (now(device) - start) / (frames + 1)
         except torch.OutOfMemoryError:
             print(f"{rows:6}  out of memory")
             break
-        step_ms = 1000 * (time.perf_counter() - start) / (frames + 1)
         hours = RECIPE / rows * seconds * 12.5 * step_ms / 3.6e6
-        peak = torch.cuda.max_memory_allocated() / (1 << 30)
-        rate = rows * 1000 / step_ms
-        print(f"{rows:6}{step_ms:13.2f}{step_ms / floor_ms:9.2f}{rate:11.0f}{peak:7.1f}{hours:11.1f}")
+        print(f"{rows:6}{step_ms:13.2f}{step_ms / floor_ms:9.2f}{rows * 1000 / step_ms:11.1f}{hours:11.1f}")
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--moshi", action="store_true", help="Moshi's size, on a GPU")
-    parser.add_argument("--frames", type=int, default=375, help="length of the completions on the GPU")
+    parser.add_argument("--moshi", action="store_true", help="Moshi's size")
     parser.add_argument("--seconds", type=float, default=30.0, help="mean length of the recipe's completions")
     arguments = parser.parse_args()
     if arguments.moshi:
-        return on_gpu(arguments.frames, arguments.seconds)
+        device, frames = ("cuda", 375) if torch.cuda.is_available() else ("cpu", 24)
+        return at_moshi_size(device, frames, arguments.seconds)
     print(f"{SEGMENTS} segments of 5 to 30 s, G = {COMPLETIONS}, 1 thread, torch {torch.__version__}")
     print(f"\n{'':38}{'frames/s':>10}{'ratio':>8}{'memory, MiB':>14}")
     first = 0.0

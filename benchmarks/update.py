@@ -140,13 +140,14 @@ def main() -> None:
     print(
         f"G = {G} completions of {FRAMES} frames, {FRAMES - START} of the segment, {where}, torch {torch.__version__}"
     )
-    print(f"\n{'':40}{'frames/s':>10}{'ratio':>8}{'memory, MiB':>14}{'recipe, h':>11}")
+    print(f"\n{'':40}{'frames/s':>10}{'ratio':>8}{'memory, MiB':>14}" + f"{'recipe, h':>11}" * moshi)
     first = 0.0
     for name in ways(moshi):
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             rate, grown = pool.apply(measure, (name, moshi))
         first = first or rate
-        print(f"{name:40}{rate:10.0f}{rate / first:8.1f}{grown:14.0f}{RECIPE * FRAMES / rate / 3600:11.1f}")
+        hours = f"{RECIPE * FRAMES / rate / 3600:11.1f}" if moshi else ""
+        print(f"{name:40}{rate:10.0f}{rate / first:8.1f}{grown:14.0f}{hours}")
 
 
 if __name__ == "__main__":

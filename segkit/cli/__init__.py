@@ -30,7 +30,7 @@ def main() -> NoReturn:
     try:
         app(arguments)
     except KeyboardInterrupt:
-        err.print("Interrupted. What was finished is kept: the same command goes on from there.")
+        err.print("Interrupted. What was finished is kept: the same command goes on from there (align: with --resume).")
         sys.exit(130)
     except Exception as error:
         if debug:

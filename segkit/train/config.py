@@ -27,6 +27,12 @@ from segkit.schemas.settings import with_overrides
 
 PRESETS = ("paper", "single-gpu")
 
+FREE = (
+    *("evaluation", "model.checkpointing", "model.export", "optimiser.microbatch", "sampling.rows"),
+    *("judge.url", "judge.timeout_s", "judge.retries", "judge.concurrency"),
+)
+"""What may change when a run is resumed: it decides memory, speed and what is looked at, not what is learnt."""
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -147,8 +153,15 @@ class AlignConfig:
             "objective.clip": (0 < self.objective.clip < 1, "between 0 and 1"),
             "objective.beta": (self.objective.beta >= 0, "0 or more"),
             "optimiser.lr": (o.lr > 0, "more than 0"),
+            "optimiser.beta1": (0 <= o.beta1 < 1, "0 to less than 1"),
+            "optimiser.beta2": (0 <= o.beta2 < 1, "0 to less than 1"),
+            "optimiser.weight_decay": (o.weight_decay >= 0, "0 or more"),
+            "optimiser.warmup_steps": (o.warmup_steps >= 0, "0 or more"),
             "optimiser.microbatch": (o.microbatch >= 1, "1 or more"),
             "optimiser.max_grad_norm": (o.max_grad_norm > 0, "more than 0"),
+            "evaluation.every": (self.evaluation.every >= 1, "1 or more"),
+            "evaluation.segments": (self.evaluation.segments >= 0, "0 or more"),
+            "evaluation.samples_every": (self.evaluation.samples_every >= 1, "1 or more"),
             "evaluation.checkpoint_every": (self.evaluation.checkpoint_every >= 1, "1 or more"),
             "evaluation.keep_checkpoints": (self.evaluation.keep_checkpoints >= 1, "1 or more"),
         }

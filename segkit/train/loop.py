@@ -177,4 +177,4 @@ def seeded(seed: int, step: int, purpose: int, device: torch.device | str) -> It
 
 def identity(dataset: Path, policy_name: str, config: AlignConfig) -> dict[str, Any]:
     """What decides the result of a run, as JSON."""
-    return as_json({"policy": policy_name, "dataset": fingerprint(read_run(dataset).get("job", {})), "config": config})
+    return as_json({"policy": policy_name, "dataset": fingerprint(read_run(dataset)), "config": config})

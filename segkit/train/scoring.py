@@ -66,13 +66,23 @@ class Scorer:
         """The judge's marks, (G,), of the groups that it is asked about, all in one call."""
         if self.judge is None:
             return {}
-        asked = [i for i, scene in enumerate(scenes) if scene.axis in JUDGED]
-        dialogues = [text for i in asked for text in self._dialogues(policy, scenes[i], groups[i], audio[i])]
-        marks = self.judge.score(dialogues)
+        dialogues = {
+            i: self._dialogues(policy, scene, groups[i], audio[i])
+            for i, scene in enumerate(scenes)
+            if scene.axis in JUDGED
+        }
+        asked = [i for i, texts in dialogues.items() if texts]
+        self.judge.failures.update(
+            "no words of the user" for i in dialogues.keys() - set(asked) for _ in groups[i].text
+        )
+        marks = self.judge.score([text for i in asked for text in dialogues[i]])
         return dict(zip(asked, np.split(marks, len(asked)), strict=True)) if asked else {}
 
     def _dialogues(self, policy: Policy, scene: Scene, group: Completions, audio: Tensor) -> list[str]:
-        """What was said in a scene, per completion: the user by the dataset, the model by itself or by ASR."""
+        """What was said in a scene, per completion: the user by the dataset, the model by itself or by ASR.
+
+        Nothing, if it is not known what the user said: then no answer is better than another.
+        """
         start_s = scene.start_frame * policy.frame_samples / policy.rate_hz
         user = [
             Line("user", word["start_s"], word["text"])
@@ -91,7 +101,7 @@ class Scorer:
             if scene.segment["words"] is None:
                 (words,) = self.transcriber.transcribe([scene.audio], policy.rate_hz)
                 user = [Line("user", word.start_s - start_s, word.text) for word in words]
-        return [dialogue([*user, *agent]) for agent in agents]
+        return [dialogue([*user, *agent]) for agent in agents] if user else []
 
 
 def facts_by_axis(scenes: Sequence[Scene], scored: Sequence[Scored]) -> dict[str, Any]:

@@ -15,8 +15,9 @@ written under another name and renamed: what has its name is whole.
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from safetensors.torch import load_file, save_file
 
 from segkit.errors import SegkitError, UsageError
 from segkit.folders import changes, held, write_text
+from segkit.train.config import FREE
 from segkit.train.optimiser import MasterAdamW
 
 
@@ -41,7 +43,9 @@ class RunFolder:
 
     @contextmanager
     def claimed(self, identity: dict[str, Any], resume: bool) -> Iterator[None]:
-        """Hold the folder for a run: empty, or, to resume, of a run with the same settings.
+        """Hold the folder for a run: empty, or, to resume, of a run with the same settings but for `config.FREE`.
+
+        A run that never came to its first line of metrics is none: its folder may be used for another.
 
         Raises:
             UsageError: it holds something else, and the message says what; or another run holds it.
@@ -52,11 +56,12 @@ class RunFolder:
         if self.path.exists() and any(self.path.iterdir()):
             if not config.exists():
                 raise UsageError(f"{str(self.path)!r} is not empty and holds no run. Choose another folder.")
-            if not resume:
+            if self.metrics.exists() and not resume:
                 raise UsageError(
                     f"{str(self.path)!r} holds a run. Add --resume to go on with it, or choose another folder."
                 )
-            _check_same(config, identity)
+            if self.metrics.exists():
+                _check_same(config, identity)
         self.path.mkdir(parents=True, exist_ok=True)
         with held(self.path):
             write_text(config, json.dumps(identity, indent=2))
@@ -112,8 +117,20 @@ def _check_same(config: Path, identity: dict[str, Any]) -> None:
         before = json.loads(config.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UsageError(f"{str(config)!r} is damaged ({error}). Choose another folder.") from None
-    if changed := changes(before, identity):
+    if changed := changes(_without(before, FREE), _without(identity, FREE)):
         raise UsageError(
             f"{str(config.parent)!r} holds a run with other settings ({changed}). Resume it with the same, or choose "
             "another folder."
         )
+
+
+def _without(identity: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """A copy without some settings."""
+    rest = deepcopy(identity)
+    for name in names:
+        *above, last = name.split(".")
+        node = rest.get("config", {})
+        for part in above:
+            node = node.get(part, {})
+        node.pop(last, None)
+    return rest

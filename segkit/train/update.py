@@ -23,8 +23,8 @@ from segkit.train.scoring import Scored
 LARGEST_MISMATCH = 0.5
 """Nats between sampling and teacher forcing, on average over frames; rounding in bfloat16 gives a tenth of it."""
 
-LARGEST_RATIO_OFF = 0.05
-"""|rho - 1| before the first update; zero but for kernels that do not repeat themselves."""
+LARGEST_RATIO_OFF = 0.5
+"""|rho - 1| before the first update; zero where kernels repeat themselves, hundredths in bfloat16 where not."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,11 +146,10 @@ def _minibatches(
     device: torch.device,
 ) -> Iterator[list[Batch]]:
     """For each update, `minibatch` completions of every group, `microbatch` at a time."""
+    size = config.optimiser.microbatch
     for first in range(0, config.completions, config.minibatch):
         chosen = [(g, i) for g in range(len(groups)) for i in range(first, first + config.minibatch)]
-        chunks = [
-            chosen[k : k + config.optimiser.microbatch] for k in range(0, len(chosen), config.optimiser.microbatch)
-        ]
+        chunks = [chosen[k : k + size] for k in range(0, len(chosen), size)]
         yield [_batch(chunk, scenes, groups, scored, device) for chunk in chunks]
 
 
@@ -180,5 +179,6 @@ def _batch(
 def _diverged(what: str, value: float, step: int, axes: Iterable[str]) -> str:
     return (
         f"Step {step + 1}: the {what} is {value} on {', '.join(axes)}. The weights were not changed by it, and the "
-        "last checkpoint is good. A lower optimiser.lr or a higher objective.beta may help; then --resume."
+        "last checkpoint, if there is one, is good. Resuming would come to the same point: start another run with a "
+        "lower optimiser.lr or a higher objective.beta."
     )

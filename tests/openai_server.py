@@ -66,15 +66,17 @@ class Handler(BaseHTTPRequestHandler):
             case ["hangs", "up"]:
                 self.close_connection = True
                 self.connection.close()
+            case ["wordy"]:
+                self.say("2", finish_reason="length")
             case ["busy", *_]:
                 time.sleep(0.05)
                 self.say("0")
             case _:
                 self.say(text)
 
-    def say(self, content):
+    def say(self, content, finish_reason="stop"):
         message = {"role": "assistant", "content": content}
-        choices = [{"index": 0, "finish_reason": "stop", "message": message}]
+        choices = [{"index": 0, "finish_reason": finish_reason, "message": message}]
         body = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": choices}
         self.send(200, json.dumps(body).encode())
 

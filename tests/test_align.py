@@ -323,7 +323,10 @@ def test_what_is_heard_of_the_model_is_on_the_clock_of_the_segment(dataset, tmp_
     spoken = [
         {"speaker": "user", "start_s": s, "text": text} for s, text in ((-9.0, "long ago"), (1.9, "well"), (2.1, "now"))
     ]
-    for words, expected in ((spoken, "User: well\nAgent: it is\nUser: now"), (None, "User: is it\nAgent: it is")):
+    for words, expected in (
+        (spoken, "User: well\nAgent: it is\nUser: now\nAgent: (silence)"),
+        (None, "User: is it\nAgent: it is"),
+    ):
         scene.segment["words"] = words
         assert scorer._dialogues(policy, scene, group, listen(policy, [group])[0]) == [expected, expected]
     assert Scorer(config, scorer.detector, None, None)._dialogues(policy, scene, group, None) == []  # words unknown

@@ -233,6 +233,29 @@ def test_an_update_raises_the_better_completion_and_lowers_the_worse(tmp_path, r
     assert facts["grad_norm"] > 0
 
 
+@pytest.mark.parametrize("minibatch", [1, 2])
+def test_how_many_completions_pass_at_once_changes_nothing(tmp_path, minibatch):
+    """Padding and shares: groups of different lengths, one gradient whatever the microbatch."""
+    results = []
+    for microbatch in (1, 3, 4):
+        changes = {
+            "completions": "2",
+            "minibatch": str(minibatch),
+            "groups": "2",
+            "optimiser.microbatch": str(microbatch),
+        }
+        config = load("paper", overrides=changes | {"optimiser.lr": "1e-4", "objective.beta": "0.1"})
+        policy = MoshiPolicy(open_checkpoint("tiny", tmp_path), config.model, config.sampling, "cpu")
+        staged = [one_group(policy, [1.0, -1.0]), one_group(policy, [-1.0, 1.0], frames=23, start=3)]
+        optimiser = MasterAdamW(policy.trainable(), config.optimiser, steps=10)
+        facts = update(policy, optimiser, *zip(*staged, strict=True), config, 0, lambda *_: None)
+        results.append((facts, policy.lm.text_linear.weight.detach().clone()))
+    for facts, weight in results[1:]:
+        for name in ("loss", "kl", "clipped", "grad_norm"):
+            assert facts[name] == pytest.approx(results[0][0][name], rel=1e-3, abs=1e-6)
+        assert (weight - results[0][1]).abs().max() < 1e-5  # of updates of 1e-4
+
+
 def test_a_group_without_a_better_one_changes_nothing_but_by_weight_decay(tmp_path):
     config = load("paper", overrides={"completions": "2", "groups": "1", "optimiser.weight_decay": "0"})
     policy = MoshiPolicy(open_checkpoint("tiny", tmp_path), config.model, config.sampling, "cpu")
@@ -393,6 +416,12 @@ def test_wrong_usage_exits_with_2_and_says_what_was_expected(arguments, dataset,
     code, _, said = segkit("align", *given, *policy, capsys=capsys)
     assert code == 2 and USAGE[arguments] in said and "Traceback" not in said
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_without_the_extra_it_says_which(monkeypatch, capsys):
+    monkeypatch.setattr(sys.modules["segkit.cli.align"], "find_spec", lambda package: None)
+    code, _, said = segkit("align", "segments", "run", capsys=capsys)
+    assert code == 2 and 'pip install "segkit[train]"' in said
 
 
 def test_a_dry_run_writes_nothing(dataset, tmp_path, capsys):

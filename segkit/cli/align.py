@@ -38,7 +38,7 @@ def align(
         bool, typer.Option("--dry-run", help="Load everything, score one group, estimate the memory, write nothing.")
     ] = False,
     print_config: Annotated[
-        bool, typer.Option("--print-config", help="Print the preset, every setting with its meaning.")
+        bool, typer.Option("--print-config", help="Print the preset; paper lists every setting with its meaning.")
     ] = False,
 ) -> None:
     """Post-train a full-duplex model on segments with GRPO.

@@ -14,9 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 import yaml
 
 from segkit.alignment.judge import JudgeSettings
@@ -24,6 +23,9 @@ from segkit.alignment.rewards import RewardSettings
 from segkit.errors import UsageError, nearest
 from segkit.schemas import Axis, VadSettings
 from segkit.schemas.settings import with_overrides
+
+if TYPE_CHECKING:
+    import torch
 
 PRESETS = ("paper", "single-gpu")
 
@@ -44,8 +46,10 @@ class ModelConfig:
     checkpointing: bool = True
     export: str = "merged"
 
-    def torch_dtype(self, device: torch.device) -> torch.dtype:
+    def torch_dtype(self, device: "torch.device") -> "torch.dtype":
         """The precision of the weights on a device."""
+        import torch
+
         name = self.dtype if self.dtype != "auto" else ("bfloat16" if device.type == "cuda" else "float32")
         return {"bfloat16": torch.bfloat16, "float32": torch.float32}[name]
 

@@ -56,7 +56,7 @@ def segments(dataset, config):
 
 def test_what_is_said_is_scored_where_it_is_heard(segments, config):
     """Speech that leaves the policy in the frame it was heard in lies where the dataset has it, on every axis."""
-    drawn = [(row, 7.0) for rows in segments.rows.values() for row in rows[:2]]
+    drawn = [(row, 7.0) for row, _ in segments.first(2)]
     scenes = segments.stage(drawn, config, FRAME)
     groups = rollout(Echo(), scenes, completions=2, rows=5, hook=lambda *_: None)
     detector = vad.load(VadSettings())
@@ -78,7 +78,7 @@ def test_what_is_said_is_scored_where_it_is_heard(segments, config):
 
 
 def test_gain_does_not_matter(segments, config):
-    scenes = segments.stage([(rows[0], 0.0) for rows in segments.rows.values()], config, FRAME)
+    scenes = segments.stage(segments.first(1), config, FRAME)
     groups = rollout(Echo(), scenes, 2, 8, hook=lambda *_: None)
     detector = vad.load(VadSettings())
     values = []

@@ -126,7 +126,7 @@ def _dry_run(dataset: Path, policy: str, config: "AlignConfig", device: str, scr
         (scored,) = stage.scorer.score(stage.policy, scenes, groups, hook)
     trained = sum(p.numel() for p in stage.policy.trainable().values())
     for purpose, segments in (("train", stage.train), ("evaluate", stage.validation)):
-        counts = ", ".join(f"{axis} {len(rows):,}" for axis, rows in segments.rows.items()) or "none"
+        counts = ", ".join(f"{axis} {len(table):,}" for axis, table in segments.tables.items()) or "none"
         out.print(f"Segments to {purpose} on: {counts}; longer than max_segment_s: {segments.too_long:,}", **PLAIN)
     out.print(
         f"{config.steps:,} steps of {config.groups} groups of {config.completions} completions, {config.updates} "

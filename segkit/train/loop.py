@@ -157,10 +157,10 @@ def one_step(
 
 def evaluate(stage: Stage, config: AlignConfig, hook: Hook) -> dict[str, Any]:
     """Mean rewards on the same segments of the validation split, with the same chance, every time."""
-    if not config.evaluation.segments or not stage.validation.rows:
+    if not config.evaluation.segments or not stage.validation.tables:
         return {}
     policy = stage.policy
-    scenes = stage.validation.stage(stage.validation.fixed(config.evaluation.segments), config, policy.frame_samples)
+    scenes = stage.validation.stage(stage.validation.first(config.evaluation.segments), config, policy.frame_samples)
     with seeded(config.seed, 0, EVALUATING, policy.device):
         groups = rollout(policy, scenes, 1, config.sampling.rows, hook)
     facts = facts_by_axis(scenes, stage.scorer.score(policy, scenes, groups, hook))

@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from segkit.audio import Samples, decode_flac, sample_at
@@ -87,25 +89,28 @@ class Segments:
 
     def __init__(self, dataset: Path, split: str, config: AlignConfig, rate_hz: int, required: bool) -> None:
         self.rate_hz = rate_hz
-        self.rows: dict[Axis, list[Row]] = {}
+        self.tables: dict[Axis, pa.Table] = {}  # without audio; Python objects for all words would take gigabytes
         self.too_long = 0
-        self._paths: dict[str, Path] = {}
+        self._shards: dict[Axis, list[Path]] = {}
         for axis in config.parsed_axes():
-            rows = read_table(dataset, axis, split).to_pylist()
-            fitting = [row for row in rows if row["duration_s"] <= config.max_segment_s]
-            self.too_long += len(rows) - len(fitting)
-            if required and not fitting:
-                raise UsageError(_missing(dataset, axis, split, len(rows), config))
-            if fitting:
-                self.rows[axis] = fitting
-            for path in shards(dataset, axis, split):
-                self._paths |= dict.fromkeys(pq.read_table(path, columns=["id"])["id"].to_pylist(), path)
-        for rows in self.rows.values():
-            self.audio(rows[0])  # another rate shows before anything is loaded
+            table = read_table(dataset, axis, split)
+            fitting = table.filter(pc.field("duration_s") <= config.max_segment_s)
+            self.too_long += len(table) - len(fitting)
+            if required and not len(fitting):
+                raise UsageError(_missing(dataset, axis, split, len(table), config))
+            if len(fitting):
+                self.tables[axis] = fitting
+                self._shards[axis] = shards(dataset, axis, split)
+                self.audio(self.row(axis, 0))  # another rate shows before anything is loaded
+
+    def row(self, axis: Axis, i: int) -> Row:
+        """A segment, without its audio."""
+        row: Row = self.tables[axis].slice(i, 1).to_pylist()[0]
+        return row
 
     def audio(self, row: Row) -> Samples:
         """The user's audio of a row: context and segment, (samples,)."""
-        table = pq.read_table(self._paths[row["id"]], columns=["user"], filters=[("id", "=", row["id"])])
+        table = pq.read_table(self._shards[row["axis"]], columns=["user"], filters=[("id", "=", row["id"])])
         samples, rate_hz = decode_flac(table["user"][0].as_py()["bytes"])
         if rate_hz != self.rate_hz:
             raise UsageError(
@@ -116,7 +121,7 @@ class Segments:
 
     def longest_s(self) -> float:
         """Length of the longest segment."""
-        return max(row["duration_s"] for rows in self.rows.values() for row in rows)
+        return max(pc.max(table["duration_s"]).as_py() for table in self.tables.values())
 
     def draw(self, config: AlignConfig, step: int) -> list[tuple[Row, float]]:
         """The segments of a step with the lengths of their contexts in seconds.
@@ -128,15 +133,17 @@ class Segments:
         limit_s = config.context.max_s * step / max(config.steps - 1, 1)
         drawn = []
         for _ in range(config.groups):
-            rows = list(self.rows.values())[rng.integers(len(self.rows))]
-            row = rows[rng.integers(len(rows))]
+            axis = list(self.tables)[rng.integers(len(self.tables))]
+            row = self.row(axis, int(rng.integers(len(self.tables[axis]))))
             wanted, length_s = rng.random() < config.context.probability, rng.uniform(0, limit_s)
             drawn.append((row, length_s if wanted else 0.0))
         return drawn
 
-    def fixed(self, per_axis: int) -> list[tuple[Row, float]]:
+    def first(self, per_axis: int) -> list[tuple[Row, float]]:
         """The same few segments every time, without context: for evaluation. Rows come in the order of hashes."""
-        return [(row, 0.0) for rows in self.rows.values() for row in rows[:per_axis]]
+        return [
+            (self.row(axis, i), 0.0) for axis, table in self.tables.items() for i in range(min(per_axis, len(table)))
+        ]
 
     def stage(self, drawn: Iterable[tuple[Row, float]], config: AlignConfig, frame: int) -> list[Scene]:
         """Scenes of some segments."""

@@ -382,6 +382,17 @@ def test_presets_name_every_setting_and_paper_is_the_default():
     assert PRESETS == ("paper", "single-gpu") and load("single-gpu").model.lora_rank == 32
 
 
+def test_a_file_of_ones_own_changes_the_preset(tmp_path):
+    (tmp_path / "mine.yaml").write_text("axes: [pause, backchannel]\noptimiser: {lr: 1e-6}\njudge:\n  url:\n")
+    config = load("single-gpu", tmp_path / "mine.yaml", {"steps": "7"})
+    assert (config.axes, config.optimiser.lr, config.judge.url, config.steps) == ("pause,backchannel", 1e-6, "", 7)
+    assert config.model.lora_rank == 32 and config.optimiser.warmup_steps == 5
+    for text, expected in (("- 1", "holds no settings"), ("a: [", "cannot be read"), ("lr: 1", "Unknown setting 'lr'")):
+        (tmp_path / "mine.yaml").write_text(text)
+        with pytest.raises(UsageError, match=expected):
+            load("paper", tmp_path / "mine.yaml")
+
+
 USAGE = {
     ("DATASET",): "RUN_DIR is missing",
     ("nowhere", "RUN"): "Expected a folder that `segkit extract` wrote",

@@ -235,5 +235,6 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         if isinstance(value, Mapping):
             flat |= _flat(value, f"{prefix}{name}.")
         else:
-            flat[f"{prefix}{name}"] = "" if value is None else str(value)
+            many = value if isinstance(value, list) else [] if value is None else [value]
+            flat[f"{prefix}{name}"] = ",".join(map(str, many))
     return flat

@@ -38,6 +38,7 @@ class MasterAdamW:
             lr=config.lr,
             betas=(config.beta1, config.beta2),
             weight_decay=config.weight_decay,
+            foreach=False,  # all weights at once would need copies of all of them
         )
 
     def learning_rate(self, step: int) -> float:

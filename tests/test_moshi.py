@@ -283,6 +283,7 @@ BROKEN = {
     "other sizes": (lambda folder: break_config(folder, dim=32), "cannot be loaded"),
     "unknown option": (lambda folder: break_config(folder, heads=3), "cannot be loaded"),
     "missing file": (lambda folder: (folder / "mimi.safetensors").unlink(), "lacks"),
+    "base is gone": (lambda folder: break_config(folder, moshi_name="file:///gone/model.safetensors"), "lacks /gone"),
     "no weights": (lambda folder: (folder / "model.safetensors").write_bytes(b"nothing"), "cannot be loaded"),
     "pickle": (
         lambda folder: (

@@ -58,7 +58,7 @@ def open_checkpoint(policy: str, workdir: Path) -> "Checkpoint":
     try:
         info = loaders.CheckpointInfo.from_hf_repo(hub_id, config_path=_config_on_hub(hub_id))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise UsageError(
             f"--policy got {policy!r}: no such folder, and nothing from the Hub ({reason}). Expected moshi, tiny, "
             "a folder with a config.json, or an id on the Hub; for a gated model log in with `hf auth login`."
@@ -80,7 +80,7 @@ def _in_folder(folder: Path) -> "Checkpoint":
     try:
         config = json.loads(config_path.read_text(encoding="utf-8"))
         files = {
-            argument: name if str(name).startswith(("hf://", "file://")) else folder / name
+            argument: name if str(name).startswith("hf://") else folder / name.removeprefix("file://")
             for argument, (key, fallback) in FILES.items()
             if (name := config.get(key, fallback))
         }

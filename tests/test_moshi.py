@@ -254,15 +254,38 @@ def test_moshi_runs_the_exported_adapter(tiny, tmp_path):
     import soundfile
 
     policy = load(tiny, ModelConfig(lora_rank=4, export="lora"))
-    disturb(policy)
-    policy.export(tmp_path)
+    policy.export(tmp_path / "before")
+    disturb(policy, by=0.5)
+    policy.export(tmp_path / "after")
     soundfile.write(tmp_path / "in.wav", noise(25), 24000)
-    command = [sys.executable, "-m", "moshi.run_inference", "--config", "config.json", "--device", "cpu"]
+    heard = [run_inference(tmp_path, f"{each}/config.json") for each in ("before", "after")]
+    assert len(heard[0]) == len(heard[1]) == 25 * FRAME
+    assert not np.array_equal(*heard)  # moshi seeds its chance: only the adapter differs
+
+
+def run_inference(folder, config):
+    import soundfile
+
+    command = [sys.executable, "-m", "moshi.run_inference", "--config", config, "--device", "cpu"]
     environment = os.environ | {"NO_TORCH_COMPILE": "1"}
     arguments = ["--batch-size", "1", "in.wav", "out.wav"]
-    done = subprocess.run(command + arguments, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command + arguments, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert soundfile.info(tmp_path / "out.wav").frames == 25 * FRAME
+    return soundfile.read(folder / "out.wav")[0]
+
+
+@pytest.mark.parametrize("export", ["lora", "merged"])
+def test_the_export_of_a_checkpoint_from_the_hub_loads(tiny, tmp_path, export):
+    """In the Hub's cache, files are links to blobs without a suffix."""
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "snapshot").mkdir()
+    for i, path in enumerate(tiny.glob("*.*")):
+        blob = tmp_path / "blobs" / f"{i}"
+        blob.write_bytes(path.read_bytes())
+        (tmp_path / "snapshot" / path.name).symlink_to(blob)
+    policy = load(tmp_path / "snapshot", ModelConfig(lora_rank=4, export=export))
+    policy.export(tmp_path / "export")
+    load(tmp_path / "export")
 
 
 def break_config(folder, **changes):

@@ -102,11 +102,11 @@ def _line(metrics: dict[str, Any]) -> str:
         f"{axis} " + " ".join(f"{value:+.2f}" for value in each["reward"].values() if value is not None)
         for axis, each in metrics["axes"].items()
     )
-    failures = sum(metrics["judge_failures"].values())
+    failures = metrics["judge_failures"]
     return (
         f"step {metrics['step']}: {rewards}  | zero-std {metrics['zero_std']:.0%}  KL {metrics['kl']:.4f}  "
         f"clipped {metrics['clipped']:.1%}  grad {metrics['grad_norm']:.3g}  {metrics['frames_per_s']:.0f} frames/s"
-        + (f"  no score from the judge {failures:,} times so far" if failures else "")
+        + "".join(f"  no score from the judge: {reason}, {n:,} times" for reason, n in failures.items())
     )
 
 

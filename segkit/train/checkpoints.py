@@ -173,10 +173,11 @@ def export(checkpoint: Checkpoint, lm: LMModel, model: ModelConfig, folder: Path
         "tokenizer_name": info.tokenizer,
         "lora_name" if model.export == "lora" else "moshi_name": folder / own,
     }
-    config |= {name: f"file://{path.resolve()}" for name, path in names.items()}
+    # Not resolved: in the Hub's cache these are links to files without a suffix, by which moshi knows safetensors.
+    config |= {name: f"file://{path.absolute()}" for name, path in names.items()}
     if info.mimi_config is not None:
         (folder / "mimi.json").write_text(json.dumps(info.mimi_config, indent=2))
-        config["mimi_config_name"] = f"file://{(folder / 'mimi.json').resolve()}"
+        config["mimi_config_name"] = f"file://{(folder / 'mimi.json').absolute()}"
     if model.export == "lora":
         config |= {"lora": True, "lora_rank": model.lora_rank, "lora_scaling": model.lora_scaling}
         weights = _adapter(lm, lm_config, model)

@@ -21,7 +21,7 @@ class Log:
     def __init__(self, folder: RunFolder, done: int) -> None:
         folder.forget_metrics_after(done)
         self.folder = folder
-        self.board = SummaryWriter(str(folder.path), purge_step=done + 1 if done else None)
+        self.board = SummaryWriter(str(folder.path), purge_step=done + 1 if done else 0)
 
     def write(self, metrics: dict[str, Any]) -> None:
         """Add a step."""

@@ -29,7 +29,7 @@ import torch
 
 from segkit.alignment.judge import Judge
 from segkit.dataset import read_run
-from segkit.errors import TrainingError
+from segkit.errors import TrainingError, UsageError
 from segkit.schemas.settings import as_json, fingerprint
 from segkit.segmenters import vad
 from segkit.segmenters.transcription import Transcriber
@@ -42,7 +42,7 @@ from segkit.train.optimiser import MasterAdamW
 from segkit.train.policy import Hook, Policy
 from segkit.train.rollout import rollout
 from segkit.train.scenes import Segments
-from segkit.train.scoring import Scorer, facts_by_axis
+from segkit.train.scoring import JUDGED, Scorer, facts_by_axis
 from segkit.train.state import RunFolder
 from segkit.train.update import update
 
@@ -86,7 +86,7 @@ def align(
         UsageError: a dataset, policy, folder or setting that does not fit.
         TrainingError: the run cannot go on.
     """
-    with folder.claimed(identity(dataset, policy_name, config), resume):
+    with folder.claimed(identity(dataset, policy_name, config, device), resume):
         stage = set_up(dataset, policy_name, config, device, folder.path)
         optimiser = MasterAdamW(stage.policy.trainable(), config.optimiser, config.steps)
         done = folder.restore(optimiser)
@@ -113,6 +113,12 @@ def set_up(dataset: Path, policy_name: str, config: AlignConfig, device: str, wo
     train = Segments(dataset, "train", config, rate_hz=24_000, required=True)
     validation = Segments(dataset, "validation", config, rate_hz=24_000, required=False)
     judge = Judge(config.judge, workdir / "judge.jsonl") if config.judge.url else None
+    judged = [train.tables[axis] for axis in JUDGED if axis in train.tables]
+    if judge and judged and not config.asr and all(table["words"].null_count == len(table) for table in judged):
+        raise UsageError(
+            f"The judge reads words, and {str(dataset)!r} has none on {' and '.join(JUDGED)}. Extract them with a "
+            "transcript, add --asr whisperx, or leave out judge.url."
+        )
     try:
         with seeded(config.seed, 0, LOADING, device):
             policy = MoshiPolicy(checkpoint, config.model, config.sampling, device)
@@ -122,7 +128,7 @@ def set_up(dataset: Path, policy_name: str, config: AlignConfig, device: str, wo
             "which needs no second copy of the weights; --set model.dtype=bfloat16."
         ) from None
     transcriber = Transcriber(config.asr.partition(":")[2] or "tiny.en", device) if config.asr else None
-    memory.check(policy, train, config)
+    memory.check(policy, max(train.longest_s(), validation.longest_s()), config)
     return Stage(policy, train, validation, Scorer(config, detector, judge, transcriber))
 
 
@@ -175,6 +181,7 @@ def seeded(seed: int, step: int, purpose: int, device: torch.device | str) -> It
         yield
 
 
-def identity(dataset: Path, policy_name: str, config: AlignConfig) -> dict[str, Any]:
+def identity(dataset: Path, policy_name: str, config: AlignConfig, device: str) -> dict[str, Any]:
     """What decides the result of a run, as JSON."""
-    return as_json({"policy": policy_name, "dataset": fingerprint(read_run(dataset)), "config": config})
+    dtype = config.model.torch_dtype(torch.device(device))
+    return as_json({"policy": policy_name, "dataset": fingerprint(read_run(dataset)), "dtype": dtype, "config": config})

@@ -11,7 +11,6 @@ import torch
 from segkit.errors import TrainingError
 from segkit.train.config import AlignConfig
 from segkit.train.policy import Policy
-from segkit.train.scenes import Segments
 
 GIB = 1 << 30
 
@@ -33,13 +32,13 @@ def peak(parts: dict[str, int]) -> int:
     return sum(parts.values()) - min(by_stage.values())
 
 
-def check(policy: Policy, segments: Segments, config: AlignConfig) -> None:
+def check(policy: Policy, longest_s: float, config: AlignConfig) -> None:
     """Compare the estimate with what is there.
 
     Raises:
         TrainingError: it will not fit; says how much is missing, and what helps.
     """
-    parts = estimate(policy, segments.longest_s(), config)
+    parts = estimate(policy, longest_s, config)
     missing = peak(parts) - parts["weights"] - available(policy.device)  # the weights are loaded already
     if missing > 0:
         raise TrainingError(

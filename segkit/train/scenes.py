@@ -120,8 +120,8 @@ class Segments:
         return samples
 
     def longest_s(self) -> float:
-        """Length of the longest segment."""
-        return max(pc.max(table["duration_s"]).as_py() for table in self.tables.values())
+        """Length of the longest segment; 0 without any."""
+        return max((pc.max(table["duration_s"]).as_py() for table in self.tables.values()), default=0.0)
 
     def draw(self, config: AlignConfig, step: int) -> list[tuple[Row, float]]:
         """The segments of a step with the lengths of their contexts in seconds.

@@ -54,7 +54,7 @@ class RunFolder:
             raise UsageError(f"{str(self.path)!r} is a file. Expected a folder for the run.")
         config = self.path / "config.json"
         if self.path.exists() and any(self.path.iterdir()):
-            if not config.exists():
+            if not _is_of_a_run(config):
                 raise UsageError(f"{str(self.path)!r} is not empty and holds no run. Choose another folder.")
             if self.metrics.exists() and not resume:
                 raise UsageError(
@@ -62,6 +62,8 @@ class RunFolder:
                 )
             if self.metrics.exists():
                 _check_same(config, identity)
+        if resume and not self.metrics.exists():
+            raise UsageError(f"{str(self.path)!r} holds no run to resume. Leave out --resume, or check the name.")
         self.path.mkdir(parents=True, exist_ok=True)
         with held(self.path):
             write_text(config, json.dumps(identity, indent=2))
@@ -112,11 +114,16 @@ class RunFolder:
             write_text(self.metrics, "".join(kept))
 
 
-def _check_same(config: Path, identity: dict[str, Any]) -> None:
+def _is_of_a_run(config: Path) -> bool:
+    """Whether a file is the config.json of a run, and not that of a model, which has the same name."""
     try:
-        before = json.loads(config.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UsageError(f"{str(config)!r} is damaged ({error}). Choose another folder.") from None
+        return json.loads(config.read_text(encoding="utf-8")).keys() >= {"policy", "dataset", "config"}
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _check_same(config: Path, identity: dict[str, Any]) -> None:
+    before = json.loads(config.read_text(encoding="utf-8"))
     if changed := changes(_without(before, FREE), _without(identity, FREE)):
         raise UsageError(
             f"{str(config.parent)!r} holds a run with other settings ({changed}). Resume it with the same, or choose "

@@ -23,10 +23,13 @@ def held(folder: Path) -> Iterator[None]:
     """
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, however that ends
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process, however that ends
+        except BlockingIOError:
+            raise UsageError(
+                f"Another run is writing to {str(folder)!r}. Wait for it, or choose another folder."
+            ) from None
         yield
-    except BlockingIOError:
-        raise UsageError(f"Another run is writing to {str(folder)!r}. Wait for it, or choose another folder.") from None
     finally:
         os.close(handle)
 

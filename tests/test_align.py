@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from test_bad_input import segkit
 from test_rollout import rewritten
 
-from segkit.errors import TrainingError, UsageError
+from segkit.errors import SegkitError, TrainingError, UsageError
 from segkit.schemas.settings import setting_names
 from segkit.train import loop, memory
 from segkit.train.config import PRESETS, AlignConfig, load, preset_text
@@ -142,6 +142,18 @@ def test_a_stopped_and_resumed_run_ends_the_same_bit_for_bit(dataset, tmp_path, 
     assert metrics == metrics_again
     assert weights.keys() == weights_again.keys()
     assert all(torch.equal(weights[name], weights_again[name]) for name in weights)
+
+
+def test_a_damaged_checkpoint_and_an_adapter_on_an_adapter_are_told(dataset, tmp_path, audible):
+    run_align(dataset, tmp_path / "run", steps=1)
+    weights = RunFolder(tmp_path / "run").checkpoints()[-1] / "optimiser.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(SegkitError, match="Remove it to use the one before"):
+        run_align(dataset, tmp_path / "run", resume=True, steps=1)
+    config = load("paper", overrides=SMALL)
+    with pytest.raises(UsageError, match="has an adapter already"):
+        trained = str(tmp_path / "run" / "export")
+        align(dataset.out, RunFolder(tmp_path / "more"), trained, config, "cpu", False, lambda *_: None, print)
 
 
 def test_a_run_that_never_began_is_in_nobodys_way(dataset, tmp_path, audible):
@@ -377,6 +389,8 @@ USAGE = {
     ("DATASET", "RUN", "--asr", "parakeet"): "whisperx",
     ("DATASET", "RUN", "--config", "nowhere.yaml"): "cannot be read",
     ("DATASET", "RUN", "--device", "cuda:99"): "cannot be used here",
+    ("DATASET", "RUN", "--device", "gpu"): "cannot be used here",
+    ("DATASET", "RUN", "--asr", "whisperx"): "is for the judge",
     ("DATASET", "FULL"): "is not empty and holds no run",
 }
 

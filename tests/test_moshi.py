@@ -14,8 +14,9 @@ from segkit.alignment.objective import token_log_probs
 from segkit.errors import UsageError
 from segkit.train import moshi
 from segkit.train.checkpoints import open_checkpoint
-from segkit.train.config import ModelConfig, SamplingConfig
+from segkit.train.config import ModelConfig, OptimiserConfig, SamplingConfig
 from segkit.train.moshi import MoshiPolicy
+from segkit.train.optimiser import MasterAdamW
 from segkit.train.policy import Completions
 from segkit.train.rollout import rollout
 from segkit.train.scenes import Scene
@@ -231,7 +232,12 @@ def test_the_memory_that_can_be_counted_is_counted(tiny):
     copies = sum(p.numel() for name, p in policy.lm.named_parameters() if not name.startswith(("depformer", "linears")))
     once = sum(p.numel() for p in [*policy.lm.parameters(), *policy.mimi.parameters()])
     assert parts["weights"] == 4 * (once + copies)
-    assert parts["gradients and optimiser"] == 16 * sum(p.numel() for p in policy.trainable().values())
+    optimiser = MasterAdamW(policy.trainable(), OptimiserConfig(), steps=1)
+    sum(weight.sum() for weight in policy.trainable().values()).backward()
+    gradients = sum(weight.grad.numel() for weight in policy.trainable().values())
+    optimiser.step(0)
+    moments = sum(t.numel() for name, t in optimiser.state().items() if ":exp_avg" in name)
+    assert parts["gradients and optimiser"] == 4 * (gradients + moments)
     with moshi._attention_over(policy.lm.transformer, 52), policy.lm.streaming(3):
         caches = [layer.self_attn._streaming_state.kv_cache.cache for layer in policy.lm.transformer.layers]
         assert parts["sampling: keys and values"] == sum(c.numel() * c.element_size() for c in caches)

@@ -73,6 +73,10 @@ def _device(name: str) -> str:
 
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, index = name.partition(":")
+    usable = kind == "cuda" and (index or "0").isdigit() and int(index or 0) < torch.cuda.device_count()
+    if name != "cpu" and not usable:
+        raise UsageError(f"Device {name!r} cannot be used here. Expected cpu, or cuda where torch finds a GPU.")
     return name
 
 

@@ -91,7 +91,11 @@ def _in_folder(folder: Path) -> "Checkpoint":
     missing = [str(path) for path in files.values() if isinstance(path, Path) and not path.exists()]
     if missing:
         raise UsageError(f"{str(folder)!r} lacks {', '.join(missing)}, which its config.json names.")
-    return Checkpoint(str(folder), loaders.CheckpointInfo.from_hf_repo("", **files, config_path=config_path)).checked()
+    try:
+        info = loaders.CheckpointInfo.from_hf_repo("", **files, config_path=config_path)
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        raise UsageError(f"{str(folder)!r} names files that cannot be had from the Hub: {error}") from None
+    return Checkpoint(str(folder), info).checked()
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,7 @@ class Checkpoint:
         reasons = {
             f"its config.json has no {', '.join(missing)}": bool(missing),
             f"it is of the type {self.info.model_type!r}": self.info.model_type != "moshi",
-            "it is conditioned on more than audio and text": bool(config.get("conditioners") or config.get("fuser")),
+            "it is conditioned on more than audio and text": bool(config.get("conditioners")),
             "it does not listen and speak": not missing and not 0 < config["dep_q"] < config["n_q"],
             "its text stream is delayed": not missing and config["delays"][0] != 0,
             "its weights are quantised": bool(config.get("quantize")),
@@ -186,7 +190,7 @@ def export(checkpoint: Checkpoint, lm: LMModel, model: ModelConfig, folder: Path
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, folder / own)
     (folder / "config.json").write_text(json.dumps(config, indent=2))
     return [
-        f"python -m moshi.server --config-path {folder / 'config.json'}",
+        f"python -m moshi.server --config-path {folder / 'config.json'}" + " --no_fuse_lora" * (model.export == "lora"),
         f"python -m moshi.run_inference --config {folder / 'config.json'} INPUT.wav OUTPUT.wav",
     ]
 

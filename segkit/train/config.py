@@ -178,6 +178,8 @@ class AlignConfig:
                 raise UsageError(f"Setting {name!r} is {value!r}. Expected {wanted}.")
         if self.model.export == "lora" and not self.model.lora_rank:
             raise UsageError("Setting 'model.export' is 'lora', but 'model.lora_rank' is 0. Expected export: merged.")
+        if self.asr and not self.judge.url:
+            raise UsageError("Setting 'asr' is for the judge, and there is none. Set judge.url, or leave out --asr.")
         if not self.parsed_axes():
             raise UsageError("Setting 'axes' is empty. Expected at least one axis.")
         return self

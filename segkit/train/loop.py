@@ -88,10 +88,10 @@ def align(
     """
     with folder.claimed(identity(dataset, policy_name, config, device), resume):
         stage = set_up(dataset, policy_name, config, device, folder.path)
-        optimiser = MasterAdamW(stage.policy.trainable(), config.optimiser, config.steps)
-        done = folder.restore(optimiser)
-        log = Log(folder, done)
-        with log, memory.explained(stage.policy, stage.train.longest_s(), config):
+        with memory.explained(stage.policy, stage.train.longest_s(), config):
+            optimiser = MasterAdamW(stage.policy.trainable(), config.optimiser, config.steps)
+            done = folder.restore(optimiser) if resume else 0
+        with Log(folder, done) as log, memory.explained(stage.policy, stage.train.longest_s(), config):
             if not done:
                 log.write({"step": 0, "validation": evaluate(stage, config, hook)})
             for step in range(done, config.steps):
@@ -109,7 +109,14 @@ def align(
 def set_up(dataset: Path, policy_name: str, config: AlignConfig, device: str, workdir: Path) -> Stage:
     """Load data, policy, and what scores; what does not fit shows here, cheap things first."""
     detector = vad.load(config.vad, device)
+    if device.startswith("cuda"):
+        torch.cuda.set_device(device)  # graphs are captured on the current one
     checkpoint = open_checkpoint(policy_name, workdir)
+    if checkpoint.info.lora_weights and config.model.export == "lora":
+        raise UsageError(
+            f"{policy_name!r} has an adapter already, and an adapter on top of it would need both. Export whole "
+            "weights: --set model.export=merged."
+        )
     train = Segments(dataset, "train", config, rate_hz=24_000, required=True)
     validation = Segments(dataset, "validation", config, rate_hz=24_000, required=False)
     judge = Judge(config.judge, workdir / "judge.jsonl") if config.judge.url else None

@@ -89,7 +89,7 @@ class MoshiPolicy:
         waits for the longest.
         """
         delays = self.lm.delays[1 : self.lm.dep_q + 1]
-        lasts = [user.shape[1] + max(delays) for user in users]  # steps, until the last frame is complete
+        lasts = [user.shape[1] + max(1, *delays) for user in users]  # steps, until the last frame is complete
         places, steps = schedule(lasts, rows)
         heard = users[0].new_zeros(1 + max(row for row, _ in places), users[0].shape[0], steps)
         starts: dict[int, list[int]] = {}
@@ -121,6 +121,7 @@ class MoshiPolicy:
             on_text_hook=tape.on_text,
             on_audio_hook=tape.on_audio,
             support_out_of_sync=True,
+            condition_tensors={},
         )
         with _eager_on_cpu(self.device), _attention_over(self.lm.transformer, longest), generator.streaming(rows):
             for step in range(steps):
@@ -189,13 +190,14 @@ class MoshiPolicy:
         untrained = [] if self._untrained is None else list(self._untrained.parameters())
         held = {id(p): p.numel() * p.element_size() for p in [*weights, *untrained]}
         layers, width = len(self.lm.transformer.layers), self.lm.dim
-        kept = 2 if self.model.checkpointing else 18  # activations of a layer's width per frame, until backward
+        whole = 28  # widths of a layer per frame that are kept until backward, counted; 2 if they are computed again
+        kept = 2 if self.model.checkpointing else whole
         per_layer = microbatch * frames * width * size
         return {
             "weights": sum(held.values()),
-            "gradients and optimiser": trained * (4 * 4 + (0 if size == 4 else size)),
+            "gradients and optimiser": trained * (3 * 4 if size == 4 else 4 * 4 + size),
             "sampling: keys and values": rows * (frames + 2) * layers * 2 * width * size,
-            "updating: activations": per_layer * (layers * kept + (0 if kept == 18 else 18)),
+            "updating: activations": per_layer * (layers * kept + (whole if self.model.checkpointing else 0)),
             "updating: text logits": microbatch * (6 * 4 * scored_frames + 2 * size * frames) * self.lm.text_card,
         }
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from segkit.errors import SegkitError, UsageError
@@ -41,6 +42,10 @@ class RunFolder:
         """A JSON line per step."""
         return self.path / "metrics.jsonl"
 
+    def began(self) -> bool:
+        """Whether there is anything to resume, or to lose."""
+        return self.metrics.exists() or bool(self.checkpoints())
+
     @contextmanager
     def claimed(self, identity: dict[str, Any], resume: bool) -> Iterator[None]:
         """Hold the folder for a run: empty, or, to resume, of a run with the same settings but for `config.FREE`.
@@ -56,13 +61,13 @@ class RunFolder:
         if self.path.exists() and any(self.path.iterdir()):
             if not _is_of_a_run(config):
                 raise UsageError(f"{str(self.path)!r} is not empty and holds no run. Choose another folder.")
-            if self.metrics.exists() and not resume:
+            if self.began() and not resume:
                 raise UsageError(
                     f"{str(self.path)!r} holds a run. Add --resume to go on with it, or choose another folder."
                 )
-            if self.metrics.exists():
+            if self.began():
                 _check_same(config, identity)
-        if resume and not self.metrics.exists():
+        if resume and not self.began():
             raise UsageError(f"{str(self.path)!r} holds no run to resume. Leave out --resume, or check the name.")
         self.path.mkdir(parents=True, exist_ok=True)
         with held(self.path):
@@ -101,7 +106,7 @@ class RunFolder:
         try:
             optimiser.load(load_file(found[-1] / "optimiser.safetensors"))
             return int(json.loads((found[-1] / "state.json").read_text())["done"])
-        except (OSError, KeyError, ValueError, RuntimeError) as error:
+        except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
             raise SegkitError(
                 f"{str(found[-1])!r} cannot be resumed from: {error}. Remove it to use the one before."
             ) from None

@@ -327,7 +327,8 @@ def test_a_dead_judge_leaves_the_timing(dataset, tmp_path, audible):
     dead = {"judge__url": "http://127.0.0.1:9/v1", "judge__model": "m", "judge__retries": 0}
     run_align(dataset, tmp_path / "run", on_step=told.append, axes="turn_taking", steps=1, **dead)
     (line,) = told
-    assert line["judge_failures"]["unreachable"] >= 16 and line["grad_norm"] > 0
+    assert line["judge_failures"] == {"unreachable": 16}  # of this step, without those of the evaluation
+    assert line["grad_norm"] > 0
     assert line["axes"]["turn_taking"]["reward"]["judge"] is None
 
 

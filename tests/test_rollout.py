@@ -117,6 +117,7 @@ def test_a_schedule_has_no_overlap_and_little_waste(lengths, rows):
         taken[row, start : start + length] += 1
     assert taken.max() == 1 and taken.sum() == sum(lengths)
     assert total <= max(4 / 3 * max(sum(lengths) / rows, max(lengths)), max(lengths)) + 50 / 3
+    assert total <= sum(lengths) / rows + max(lengths)  # Graham's bound of list scheduling
     assert all(not row[np.count_nonzero(row) :].any() for row in taken)  # end to end
 
 

@@ -93,7 +93,7 @@ class Judge:
     """Asks the server, many dialogues at once, each dialogue once.
 
     Attributes:
-        failures: how often there was no score, by reason.
+        failures: how often there was no score, by reason; counted until the caller clears it.
     """
 
     def __init__(self, settings: JudgeSettings, cache: Path | None = None) -> None:

@@ -137,7 +137,7 @@ def _dry_run(dataset: Path, policy: str, config: "AlignConfig", device: str, scr
         f"updates each: {config.steps * config.updates:,} updates of {trained / 1e6:,.2f} M weights, on {device}",
         **PLAIN,
     )
-    parts = memory.estimate(stage.policy, stage.train.longest_s(), config)
+    parts = memory.estimate(stage.policy, stage.longest_s, config)
     table = Table("memory, estimated for the longest segments", "GiB")
     for name, size in parts.items():
         table.add_row(name, f"{size / memory.GIB:.2f}")

@@ -39,6 +39,12 @@ FILES = {  # argument of CheckpointInfo: (name in config.json, name where the co
     "lora_weights": ("lora_name", None),
 }
 
+HUB_ERRORS = HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError
+"""The Hub has not, gives not, or is not there."""
+
+UNFIT = TypeError, ValueError, KeyError, AssertionError, RuntimeError, OSError, SafetensorError
+"""What moshi raises on files that are not those of its models."""
+
 
 def open_checkpoint(policy: str, workdir: Path) -> "Checkpoint":
     """Find a checkpoint's files.
@@ -57,7 +63,7 @@ def open_checkpoint(policy: str, workdir: Path) -> "Checkpoint":
     hub_id = MOSHI if policy == "moshi" else policy
     try:
         info = loaders.CheckpointInfo.from_hf_repo(hub_id, config_path=_config_on_hub(hub_id))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+    except HUB_ERRORS as error:
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise UsageError(
             f"--policy got {policy!r}: no such folder, and nothing from the Hub ({reason}). Expected moshi, tiny, "
@@ -93,7 +99,7 @@ def _in_folder(folder: Path) -> "Checkpoint":
         raise UsageError(f"{str(folder)!r} lacks {', '.join(missing)}, which its config.json names.")
     try:
         info = loaders.CheckpointInfo.from_hf_repo("", **files, config_path=config_path)
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+    except HUB_ERRORS as error:
         raise UsageError(f"{str(folder)!r} names files that cannot be had from the Hub: {error}") from None
     return Checkpoint(str(folder), info).checked()
 
@@ -131,25 +137,31 @@ class Checkpoint:
                 )
         return self
 
+    @property
+    def rate_hz(self) -> int:
+        """Of the audio that the codec takes."""
+        mimi: dict[str, Any] = self.info.mimi_config or loaders._mimi_config
+        return int(mimi["sample_rate"])
+
     def lm(self, device: str, dtype: torch.dtype) -> LMModel:
         """The language model; an adapter that the checkpoint has is merged into it."""
         try:
             return self.info.get_moshi(device, dtype, fuse_lora=True)
-        except (TypeError, ValueError, KeyError, AssertionError, RuntimeError, SafetensorError) as error:
+        except UNFIT as error:
             raise self._unfit(error) from error
 
     def mimi(self, device: str) -> MimiModel:
         """The audio codec."""
         try:
             return self.info.get_mimi(device)
-        except (TypeError, ValueError, KeyError, AssertionError, RuntimeError, SafetensorError) as error:
+        except UNFIT as error:
             raise self._unfit(error) from error
 
     def tokenizer(self) -> SentencePieceProcessor:
         """The text tokenizer."""
         try:
             return self.info.get_text_tokenizer()
-        except (RuntimeError, OSError) as error:
+        except UNFIT as error:
             raise self._unfit(error) from error
 
     def _unfit(self, error: Exception) -> Exception:

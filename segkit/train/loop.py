@@ -59,6 +59,11 @@ class Stage:
     validation: Segments
     scorer: Scorer
 
+    @property
+    def longest_s(self) -> float:
+        """Length of the longest segment of both splits."""
+        return max(self.train.longest_s(), self.validation.longest_s())
+
 
 def align(
     dataset: Path,
@@ -88,21 +93,21 @@ def align(
     """
     with folder.claimed(identity(dataset, policy_name, config, device), resume):
         stage = set_up(dataset, policy_name, config, device, folder.path)
-        with memory.explained(stage.policy, stage.train.longest_s(), config):
+        with memory.explained(stage.policy, stage.longest_s, config):
             optimiser = MasterAdamW(stage.policy.trainable(), config.optimiser, config.steps)
             done = folder.restore(optimiser) if resume else 0
-        with Log(folder, done) as log, memory.explained(stage.policy, stage.train.longest_s(), config):
-            if not done:
-                log.write({"step": 0, "validation": evaluate(stage, config, hook)})
-            for step in range(done, config.steps):
-                metrics = one_step(stage, optimiser, config, step, log, hook)
-                finished = step + 1
-                if finished % config.evaluation.every == 0 or finished == config.steps:
-                    metrics["validation"] = evaluate(stage, config, hook)
-                log.write(metrics)
-                on_step(metrics)
-                if finished % config.evaluation.checkpoint_every == 0 or finished == config.steps:
-                    folder.save(optimiser, finished, config.evaluation.keep_checkpoints)
+            with Log(folder, done) as log:
+                if not done:
+                    log.write({"step": 0, "validation": evaluate(stage, config, hook)})
+                for step in range(done, config.steps):
+                    metrics = one_step(stage, optimiser, config, step, log, hook)
+                    finished = step + 1
+                    if finished % config.evaluation.every == 0 or finished == config.steps:
+                        metrics["validation"] = evaluate(stage, config, hook)
+                    log.write(metrics)
+                    on_step(metrics)
+                    if finished % config.evaluation.checkpoint_every == 0 or finished == config.steps:
+                        folder.save(optimiser, finished, config.evaluation.keep_checkpoints)
         return stage.policy.export(folder.path / "export")
 
 
@@ -117,8 +122,8 @@ def set_up(dataset: Path, policy_name: str, config: AlignConfig, device: str, wo
             f"{policy_name!r} has an adapter already, and an adapter on top of it would need both. Export whole "
             "weights: --set model.export=merged."
         )
-    train = Segments(dataset, "train", config, rate_hz=24_000, required=True)
-    validation = Segments(dataset, "validation", config, rate_hz=24_000, required=False)
+    train = Segments(dataset, "train", config, checkpoint.rate_hz, required=True)
+    validation = Segments(dataset, "validation", config, checkpoint.rate_hz, required=False)
     judge = Judge(config.judge, workdir / "judge.jsonl") if config.judge.url else None
     judged = [train.tables[axis] for axis in JUDGED if axis in train.tables]
     if judge and judged and not config.asr and all(table["words"].null_count == len(table) for table in judged):
@@ -135,8 +140,9 @@ def set_up(dataset: Path, policy_name: str, config: AlignConfig, device: str, wo
             "which needs no second copy of the weights; --set model.dtype=bfloat16."
         ) from None
     transcriber = Transcriber(config.asr.partition(":")[2] or "tiny.en", device) if config.asr else None
-    memory.check(policy, max(train.longest_s(), validation.longest_s()), config)
-    return Stage(policy, train, validation, Scorer(config, detector, judge, transcriber))
+    stage = Stage(policy, train, validation, Scorer(config, detector, judge, transcriber))
+    memory.check(policy, stage.longest_s, config)
+    return stage
 
 
 def one_step(
@@ -144,7 +150,9 @@ def one_step(
 ) -> dict[str, Any]:
     """Draw, sample, score, update; returns the step's metrics."""
     began = time.perf_counter()
-    policy = stage.policy
+    policy, judge = stage.policy, stage.scorer.judge
+    if judge:
+        judge.failures.clear()  # those of a step, whatever was before
     scenes = stage.train.stage(stage.train.draw(config, step), config, policy.frame_samples)
     with seeded(config.seed, step, SAMPLING, policy.device):
         groups = rollout(policy, scenes, config.completions, config.sampling.rows, hook)
@@ -161,7 +169,7 @@ def one_step(
         **facts,
         "lr": optimiser.learning_rate(step),
         "context_s": float(np.mean([scene.context_s for scene in scenes])),
-        "judge_failures": dict(stage.scorer.judge.failures) if stage.scorer.judge else {},
+        "judge_failures": dict(judge.failures) if judge else {},
         "frames_per_s": frames / (time.perf_counter() - began),
         "sampling_share": sampled_s / (time.perf_counter() - began),
         "memory_gib": memory.peak_gib(policy.device),

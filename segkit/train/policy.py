@@ -35,13 +35,16 @@ class Completions:
     log_probs: Tensor
 
     def __getitem__(self, rows: slice) -> "Completions":
-        return Completions(self.user[rows], self.text[rows], self.audio[rows], self.log_probs[rows])
+        return Completions(*(part[rows] for part in self.parts()))
+
+    def parts(self) -> tuple[Tensor, ...]:
+        """The four, in order; the first axis of each is B, the last T."""
+        return self.user, self.text, self.audio, self.log_probs
 
     @staticmethod
-    def concatenate(parts: "list[Completions]") -> "Completions":
+    def concatenate(several: "list[Completions]") -> "Completions":
         """Completions of the same length in one."""
-        names = "user", "text", "audio", "log_probs"
-        return Completions(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
+        return Completions(*map(torch.cat, zip(*(each.parts() for each in several), strict=True)))
 
 
 class Policy(Protocol):

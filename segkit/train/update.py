@@ -6,7 +6,7 @@ what was sampled, the ratio is 1 before the first update, and a group that teach
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -130,8 +130,8 @@ def _mismatch(minibatches: Sequence[list[Batch]], old: Sequence[list[Tensor]], s
     for batches, before in zip(minibatches, old, strict=True):
         for batch, log_probs in zip(batches, before, strict=True):
             trained, sampled = log_probs[batch.scored], batch.completions.log_probs[batch.scored]
-            if not torch.isfinite(trained).all():
-                raise TrainingError(_diverged("log-probability", float(trained.min()), step, batch.axes))
+            if not torch.isfinite(trained + sampled).all():
+                raise TrainingError(_diverged("log-probability", float((trained + sampled).min()), step, batch.axes))
             off.append((trained - sampled).abs()[torch.minimum(trained, sampled) < UNCERTAIN])
     mismatch = float(torch.cat(off).mean().nan_to_num(0.0))
     if mismatch > LARGEST_MISMATCH:
@@ -167,9 +167,7 @@ def _batch(
 ) -> Batch:
     frames = max(scenes[g].frames for g, _ in chosen)
     rows = [
-        Completions(
-            *(pad(getattr(groups[g][i : i + 1], f.name), (0, frames - scenes[g].frames)) for f in fields(Completions))
-        )
+        Completions(*(pad(part, (0, frames - scenes[g].frames)) for part in groups[g][i : i + 1].parts()))
         for g, i in chosen
     ]
     clock = torch.arange(frames, device=device)

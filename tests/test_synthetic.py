@@ -100,6 +100,12 @@ def test_find_renders_nothing_and_names_speakers(tmp_path: Path) -> None:
     assert [t.channel for t in found[0].tracks] == [0, 1]
 
 
+def test_other_voices_have_other_names(tmp_path: Path) -> None:
+    pools = [corpus(tmp_path, hours=2, speakers=8, first_speaker=first) for first in (0, 8)]
+    names = [{name for c in pool.find() for name in c.speakers} for pool in pools]
+    assert names == [{f"speaker{i:04d}" for i in range(first, first + 8)} for first in (0, 8)]
+
+
 @pytest.mark.parametrize("speakers", [2, 4, 6, 40, 202])
 def test_speakers_talk_within_groups_of_four(speakers: int) -> None:
     pairs = [partners(i, speakers) for i in range(3000)]
@@ -282,7 +288,7 @@ def test_missing_extra_says_what_to_install(tmp_path: Path, monkeypatch: pytest.
     ("name", "value"),
     [("hours", "0"), ("hours", "inf"), ("rate_hz", "7999"), ("rate_hz", "48001"), ("minutes", "0.1"),
      ("seed", "-1"), ("snr_db", "-3"), ("crosstalk_db", "0"), ("speakers", "3"), ("speakers", "0"),
-     ("rate_hz", "16k")],
+     ("rate_hz", "16k"), ("first_speaker", "1"), ("first_speaker", "-2")],
 )  # fmt: skip
 def test_options_that_make_no_sense(name: str, value: str) -> None:
     with pytest.raises(UsageError, match=rf"{name}.*Expected"):

@@ -43,6 +43,7 @@ class SyntheticOptions:
         crosstalk_db: gain at which each speaker leaks into the other's channel; -inf: none.
         speakers: size of the pool, an even number. It consists of groups of four (two men, two
             women) who talk among themselves only, so a split by groups is disjoint in speakers.
+        first_speaker: number of the first of the pool, even; from 200 on, none of the default's voices.
     """
 
     hours: float = 0.5
@@ -52,6 +53,7 @@ class SyntheticOptions:
     snr_db: float = 35.0
     crosstalk_db: float = -math.inf
     speakers: int = 200
+    first_speaker: int = 0
 
     def __post_init__(self) -> None:
         """Raise `UsageError` for a value that makes no sense."""
@@ -63,6 +65,7 @@ class SyntheticOptions:
             "snr_db": (self.snr_db >= 0, "0 or more, or inf"),
             "crosstalk_db": (self.crosstalk_db <= -6, "-6 or less, or -inf"),
             "speakers": (self.speakers >= 2 and self.speakers % 2 == 0, "an even number of at least 2"),
+            "first_speaker": (self.first_speaker >= 0 and self.first_speaker % 2 == 0, "an even number, 0 or more"),
         }
         for name, (fine, expected) in allowed.items():
             if not fine:
@@ -145,7 +148,7 @@ ROOT/
             wav = folder / f"{index:05d}.wav"
             first, second = (
                 Track(wav, channel, speaker=voice_of(speaker).name)
-                for channel, speaker in enumerate(partners(index, o.speakers))
+                for channel, speaker in enumerate(self._speakers(index))
             )
             truth = wav.with_suffix(".json")
             if not truth.exists():
@@ -162,12 +165,16 @@ ROOT/
         if truth is None or (truth.exists() and wav.exists()):
             return
         o, index = self.options, int(conversation.id)
-        first, second = partners(index, o.speakers)
+        first, second = self._speakers(index)
         voices, seed = (voice_of(first), voice_of(second)), (o.seed, index)
         length = round(o.minutes * 60 * o.rate_hz)
         plan = render.compose(voices, seed, o.rate_hz, length)
         audio = render.mix(plan, voices, length, o.snr_db, o.crosstalk_db, seed)
         render.write(wav, audio, o.rate_hz, truth, render.truth(plan, voices, o.rate_hz, length))
+
+    def _speakers(self, index: int) -> tuple[int, int]:
+        first, second = partners(index, self.options.speakers)
+        return self.options.first_speaker + first, self.options.first_speaker + second
 
     def words(self, conversation: Conversation) -> list[Word] | None:
         """The words of the truth, at espeak's own times."""

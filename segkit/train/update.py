@@ -150,10 +150,11 @@ def _minibatches(
     config: AlignConfig,
     device: torch.device,
 ) -> Iterator[list[Batch]]:
-    """For each update, `minibatch` completions of every group, `microbatch` at a time."""
+    """For each update, `minibatch` completions of every group, `microbatch` of about one length at a time."""
     size = config.optimiser.microbatch
+    by_length = sorted(range(len(groups)), key=lambda g: scenes[g].frames)
     for first in range(0, config.completions, config.minibatch):
-        chosen = [(g, i) for g in range(len(groups)) for i in range(first, first + config.minibatch)]
+        chosen = [(g, i) for g in by_length for i in range(first, first + config.minibatch)]
         chunks = [chosen[k : k + size] for k in range(0, len(chosen), size)]
         yield [_batch(chunk, scenes, groups, scored, device) for chunk in chunks]
 

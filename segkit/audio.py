@@ -227,3 +227,10 @@ def decode_flac(data: bytes) -> tuple[Samples, int]:
     """Samples, shape (n,), and rate of a mono file in memory."""
     samples, rate_hz = soundfile.read(io.BytesIO(data), dtype="float32")
     return samples, rate_hz
+
+
+def decode_flac_at(data: bytes, rate_hz: int) -> Samples:
+    """Samples of a mono file in memory, shape (n,), at a rate of one's choice."""
+    samples, native_hz = decode_flac(data)
+    resampled: Samples = soxr.resample(samples, native_hz, rate_hz)
+    return resampled

@@ -6,13 +6,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import make_job
 from hypothesis import given
 from hypothesis import strategies as st
 
 from segkit.alignment import rewards
 from segkit.errors import UsageError
-from segkit.extract.run import run
 from segkit.schemas import Axis, VadSettings
 from segkit.segmenters import vad
 from segkit.segmenters.timeline import clip
@@ -151,7 +149,7 @@ def other_version(path):
     pq.write_table(table.replace_schema_metadata(table.schema.metadata | {b"segkit_schema_version": b"0"}), path)
 
 
-def test_a_dataset_that_does_not_fit_is_told(dataset, tmp_path, made):
+def test_a_dataset_that_does_not_fit_is_told(dataset, tmp_path):
     config = load("paper")
     cases = {
         "no run.json": (tmp_path, config),
@@ -162,9 +160,6 @@ def test_a_dataset_that_does_not_fit_is_told(dataset, tmp_path, made):
         ),
         "longer than max_segment_s": (dataset.out, load("paper", overrides={"max_segment_s": "0.5"})),
     }
-    native = make_job(made, tmp_path / "native", rate_hz=None, axes=(Axis.PAUSE,))
-    run(native)
-    cases["audio at 8000 Hz"] = (native.out, load("paper", overrides={"axes": "pause"}))
     for expected, (folder, settings) in cases.items():
         with pytest.raises(UsageError, match=expected):
             Segments(folder, "train", settings, RATE_HZ, required=True)

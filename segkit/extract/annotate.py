@@ -97,7 +97,7 @@ def annotate(job: Job, group: list[Conversation], part: Path, device: str = "cpu
             corpus.prepare(conversation)
             opened[conversation.id] = Recording(conversation.tracks)
     for rate_hz in (8000, 16_000):
-        batch = {key: r for key, r in opened.items() if _vad_rate(r) == rate_hz}
+        batch = {key: r for key, r in opened.items() if vad.rate_for(r.rate_hz) == rate_hz}
         _detect_speech(vad.load(job.settings.vad, device), rows, batch, rate_hz)
     for conversation in group:
         row = rows[conversation.id]
@@ -133,11 +133,6 @@ def _noting(row: dict[str, Any], column: str) -> Iterator[None]:
         row[column], row["detail"] = error.reason, error.detail
     except Exception as error:  # an adapter's or a decoder's own; the reason is counted and shown
         row[column], row["detail"] = UNEXPECTED, f"{type(error).__name__}: {error}"
-
-
-def _vad_rate(recording: Recording) -> int:
-    """Telephone speech goes to the native 8 kHz model, all else to the 16 kHz one."""
-    return 8000 if recording.rate_hz == 8000 else 16_000
 
 
 def _detect_speech(

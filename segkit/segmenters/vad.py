@@ -52,6 +52,11 @@ class VoiceActivityDetector(Protocol):
         """
 
 
+def rate_for(rate_hz: int) -> int:
+    """The rate at which to listen to audio of some rate: telephone speech goes to the native 8 kHz network."""
+    return 8000 if rate_hz == 8000 else 16_000
+
+
 def load(settings: VadSettings, device: str = "cpu") -> VoiceActivityDetector:
     """The detector that the settings name. The device is Silero's; WebRTC's runs on the CPU only."""
     if settings.backend == "silero":

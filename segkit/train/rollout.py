@@ -13,11 +13,9 @@ from torch import Tensor
 from torchaudio.functional import resample
 
 from segkit.schemas import Intervals
-from segkit.segmenters.vad import VoiceActivityDetector
+from segkit.segmenters import vad
 from segkit.train.policy import Completions, Hook, Policy
 from segkit.train.scenes import Scene
-
-VAD_HZ = 16_000
 
 
 def rollout(policy: Policy, scenes: Sequence[Scene], completions: int, rows: int, hook: Hook) -> list[Completions]:
@@ -56,18 +54,20 @@ def encode(policy: Policy, scenes: Sequence[Scene]) -> list[Tensor]:
 
 
 def listen(policy: Policy, groups: Sequence[Completions]) -> list[Tensor]:
-    """Decode groups to audio at 16 kHz, (G, samples) each, on the policy's device."""
-    return [resample(policy.decode(group.audio), policy.rate_hz, VAD_HZ) for group in groups]
+    """Decode groups to audio for the detector, (G, samples) each at `vad.rate_for` the policy's rate."""
+    rate_hz = vad.rate_for(policy.rate_hz)
+    return [resample(policy.decode(group.audio), policy.rate_hz, rate_hz) for group in groups]
 
 
 def activities(
-    policy: Policy, scenes: Sequence[Scene], audio: Sequence[Tensor], detector: VoiceActivityDetector
+    policy: Policy, scenes: Sequence[Scene], audio: Sequence[Tensor], detector: vad.VoiceActivityDetector
 ) -> list[list[Intervals]]:
     """Speech of each completion, in seconds from the start of its segment; all in one batch."""
-    size = detector.block_samples(VAD_HZ)
+    rate_hz = vad.rate_for(policy.rate_hz)
+    size = detector.block_samples(rate_hz)
     streams = [(block.cpu().numpy() for block in group.split(size, dim=1)) for group in audio]
     frame_s = policy.frame_samples / policy.rate_hz
     return [
         [speech - scene.start_frame * frame_s for speech in group]
-        for scene, group in zip(scenes, detector.detect(streams, VAD_HZ), strict=True)
+        for scene, group in zip(scenes, detector.detect(streams, rate_hz), strict=True)
     ]

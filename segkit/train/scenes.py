@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from segkit.audio import Samples, decode_flac, sample_at
+from segkit.audio import Samples, decode_flac_at, sample_at
 from segkit.dataset import read_run, read_table, shards
 from segkit.errors import UsageError
 from segkit.schemas import Axis
@@ -83,8 +83,8 @@ class Segments:
     """The segments of one split by axis; their audio is read when it is needed.
 
     Raises:
-        UsageError: the folder is no dataset of this version, an axis has no segments in a split that must
-            have some, or the audio is of another rate.
+        UsageError: the folder is no dataset of this version, or an axis has no segments in a split that must
+            have some.
     """
 
     def __init__(self, dataset: Path, split: str, config: AlignConfig, rate_hz: int, required: bool) -> None:
@@ -101,7 +101,6 @@ class Segments:
             if len(fitting):
                 self.tables[axis] = fitting
                 self._shards[axis] = shards(dataset, axis, split)
-                self.audio(self.row(axis, 0))  # another rate shows before anything is loaded
 
     def row(self, axis: Axis, i: int) -> Row:
         """A segment, without its audio."""
@@ -109,15 +108,9 @@ class Segments:
         return row
 
     def audio(self, row: Row) -> Samples:
-        """The user's audio of a row: context and segment, (samples,)."""
+        """The user's audio of a row, at the policy's rate: context and segment, (samples,)."""
         table = pq.read_table(self._shards[row["axis"]], columns=["user"], filters=[("id", "=", row["id"])])
-        samples, rate_hz = decode_flac(table["user"][0].as_py()["bytes"])
-        if rate_hz != self.rate_hz:
-            raise UsageError(
-                f"Segment {row['id']} has audio at {rate_hz} Hz. The policy hears {self.rate_hz} Hz: extract the "
-                f"segments again with --rate {self.rate_hz}."
-            )
-        return samples
+        return decode_flac_at(table["user"][0].as_py()["bytes"], self.rate_hz)
 
     def longest_s(self) -> float:
         """Length of the longest segment; 0 without any."""
@@ -140,7 +133,7 @@ class Segments:
         return drawn
 
     def first(self, per_axis: int) -> list[tuple[Row, float]]:
-        """The same few segments every time, without context: for evaluation. Rows come in the order of hashes."""
+        """The same few segments every time, without context: for evaluation. A file has them in the order of hashes."""
         return [
             (self.row(axis, i), 0.0) for axis, table in self.tables.items() for i in range(min(per_axis, len(table)))
         ]

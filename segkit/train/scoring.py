@@ -16,7 +16,7 @@ from segkit.segmenters import vad
 from segkit.segmenters.transcription import Transcriber
 from segkit.train.config import AlignConfig
 from segkit.train.policy import Completions, Hook, Policy
-from segkit.train.rollout import VAD_HZ, activities, listen
+from segkit.train.rollout import activities, listen
 from segkit.train.scenes import Scene
 
 JUDGED = (Axis.TURN_TAKING, Axis.INTERRUPTION)
@@ -96,7 +96,7 @@ class Scorer:
                 for text in group.text
             ]
         else:
-            heard = self.transcriber.transcribe(list(audio.cpu().numpy()), VAD_HZ)
+            heard = self.transcriber.transcribe(list(audio.cpu().numpy()), vad.rate_for(policy.rate_hz))
             agents = [[Line("agent", word.start_s - start_s, word.text) for word in words] for words in heard]
             if scene.segment["words"] is None:
                 (words,) = self.transcriber.transcribe([scene.audio], policy.rate_hz)

@@ -1,5 +1,5 @@
 # make setup   .venv with everything that development needs
-# make demo    the main job on synthetic conversations: Parquet, and a picture per axis, in demo/
+# make demo    the main job on synthetic conversations: Parquet, a picture per axis, a model that begins to learn, in demo/
 # make test    formatting, lint, types, import order, tests
 
 UV := $(shell command -v uv || echo .uv/bin/uv)
@@ -14,12 +14,16 @@ setup: $(UV)
 	@echo "Ready: source .venv/bin/activate"
 
 demo: $(UV)
-	$(UV) sync --locked --inexact --no-dev --extra synthetic
+	$(UV) sync --locked --inexact --no-dev --extra synthetic --extra train
 	$(RUN)/segkit extract synthetic demo/conversations -o demo/dataset --set hours=0.5
 	for axis in pause turn_taking backchannel interruption; do \
 		$(RUN)/segkit inspect demo/dataset $$axis --png demo/$$axis.png || exit 1; done
 	$(RUN)/segkit stats demo/dataset
-	@echo "Done: conversations with their truth in demo/conversations, dataset in demo/dataset, pictures in demo/*.png"
+	rm -rf demo/run
+	$(RUN)/segkit align demo/dataset demo/run --set steps=4 --set groups=4 --set evaluation.every=4 \
+		--set evaluation.samples_every=4
+	@echo "Done: conversations with their truth in demo/conversations, dataset in demo/dataset, pictures in demo/*.png,"
+	@echo "what the model nano said in four steps of training in demo/run/samples (user left, model right)"
 
 test: setup
 	$(RUN)/ruff format --check

@@ -106,7 +106,7 @@ class RandomMoshi(Checkpoint):
                 part.copy_(numbers[: len(part)])
         return lm
 
-    def mimi(self, device: str) -> loaders.MimiModel:
+    def codec(self, device: str) -> loaders.MimiModel:
         """Mimi."""
         return loaders.get_mimi(None, device=device)
 

@@ -356,7 +356,7 @@ def test_presets_name_every_setting_and_paper_is_the_default():
     assert sorted(names(yaml.safe_load(text))) == sorted(setting_names(AlignConfig()))
     assert load("paper") == AlignConfig()
     assert all("#" in line or line.endswith(":") or not line for line in text.splitlines())  # each with its meaning
-    assert PRESETS == ("paper", "single-gpu") and load("single-gpu").model.lora_rank == 32
+    assert PRESETS == ("paper", "single-gpu", "nano") and load("single-gpu").model.lora_rank == 32
 
 
 def test_a_file_of_ones_own_changes_the_preset(tmp_path):

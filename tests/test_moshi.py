@@ -165,11 +165,11 @@ def test_a_token_said_in_a_frame_is_audible_in_that_frame(policy):
 
 def test_a_whole_file_is_coded_as_frame_by_frame(policy):
     audio = torch.from_numpy(noise(40)[None])
-    with policy.mimi.streaming(1), torch.no_grad():
-        streamed = torch.cat([policy.mimi.encode(part[:, None]) for part in audio.split(FRAME, 1)], 2)
+    with policy.codec.streaming(1), torch.no_grad():
+        streamed = torch.cat([policy.codec.encode(part[:, None]) for part in audio.split(FRAME, 1)], 2)
     assert torch.equal(policy.encode(audio), streamed[:, :8])
-    with policy.mimi.streaming(1), torch.no_grad():
-        decoded = torch.cat([policy.mimi.decode(streamed[:, :, i : i + 1]) for i in range(40)], 2)
+    with policy.codec.streaming(1), torch.no_grad():
+        decoded = torch.cat([policy.codec.decode(streamed[:, :, i : i + 1]) for i in range(40)], 2)
     torch.testing.assert_close(policy.decode(streamed)[0], decoded[0, 0], atol=1e-5, rtol=0)
 
 
@@ -230,7 +230,7 @@ def test_the_memory_that_can_be_counted_is_counted(tiny):
     policy = load(tiny, MODELS["all weights"])
     parts = policy.memory(rows=3, frames=50, microbatch=1, scored_frames=20)
     copies = sum(p.numel() for name, p in policy.lm.named_parameters() if not name.startswith(("depformer", "linears")))
-    once = sum(p.numel() for p in [*policy.lm.parameters(), *policy.mimi.parameters()])
+    once = sum(p.numel() for p in [*policy.lm.parameters(), *policy.codec.parameters()])
     assert parts["weights"] == 4 * (once + copies)
     optimiser = MasterAdamW(policy.trainable(), OptimiserConfig(), steps=1)
     sum(weight.sum() for weight in policy.trainable().values()).backward()
@@ -309,6 +309,7 @@ BROKEN = {
     "hibiki": (lambda folder: break_config(folder, model_type="hibiki"), "of the type 'hibiki'"),
     "only listens": (lambda folder: break_config(folder, dep_q=0), "does not listen and speak"),
     "late text": (lambda folder: break_config(folder, delays=[2] + [0] * 16), "text stream is delayed"),
+    "other codec": (lambda folder: break_config(folder, codec="encodec"), "its codec is 'encodec'"),
     "other sizes": (lambda folder: break_config(folder, dim=32), "cannot be loaded"),
     "unknown option": (lambda folder: break_config(folder, heads=3), "cannot be loaded"),
     "missing file": (lambda folder: (folder / "mimi.safetensors").unlink(), "lacks"),

@@ -22,9 +22,12 @@ def align(
     dataset: Annotated[Path | None, typer.Argument(help="A folder that `segkit extract` wrote.")] = None,
     run_dir: Annotated[Path | None, typer.Argument(help="The folder of the run to write.")] = None,
     policy: Annotated[
-        str, typer.Option(help="moshi, an id on the Hub, a folder, or tiny (random weights, to try the machinery).")
-    ] = "moshi",
-    preset: Annotated[str, typer.Option(help="Settings to start from: paper or single-gpu.")] = "paper",
+        str,
+        typer.Option(help="nano (inside segkit, learns on a CPU), moshi, an id on the Hub, a folder, or tiny (noise)."),
+    ] = "nano",
+    preset: Annotated[
+        str | None, typer.Option(help="Settings to start from: paper, single-gpu, or nano, the policy nano's own.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file with settings of your own.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A setting (optimiser.lr=1e-6).")
@@ -38,22 +41,23 @@ def align(
         bool, typer.Option("--dry-run", help="Load everything, score one group, estimate the memory, write nothing.")
     ] = False,
     print_config: Annotated[
-        bool, typer.Option("--print-config", help="Print the preset; paper lists every setting with its meaning.")
+        bool, typer.Option("--print-config", help="Print the preset; --preset paper lists every setting.")
     ] = False,
 ) -> None:
     """Post-train a full-duplex model on segments with GRPO.
 
-    Example: segkit align segments run --policy moshi --preset single-gpu
+    Example: segkit align segments run, and then with --policy moshi --preset single-gpu
     """
     for package in ("moshi", "openai", "psutil", "tensorboard", "yaml"):
         if find_spec(package) is None:
             raise MissingExtraError("segkit align", package, "train")
     from segkit.train.config import load, preset_text
 
+    preset = preset or ("nano" if policy == "nano" else "paper")
     if print_config:
         return typer.echo(preset_text(preset), nl=False)
     if dataset is None or run_dir is None:
-        raise UsageError("DATASET or RUN_DIR is missing. Example: segkit align segments run --policy moshi")
+        raise UsageError("DATASET or RUN_DIR is missing. Example: segkit align segments run")
     overrides = dict(map(pair, set_ or [])) | ({} if asr is None else {"asr": asr})
     settings = load(preset, config, overrides)
     chosen = _device(device)
@@ -166,6 +170,5 @@ def _closing_words(run_dir: Path, commands: list[str]) -> None:
                 if value is not None and before is not None:
                     out.print(f"  {axis} {name}: {before:+.3f} -> {value:+.3f}", **PLAIN)
     out.print(f"Metrics, checkpoints and samples are in {run_dir}; the result is in {run_dir / 'export'}", **PLAIN)
-    for i, command in enumerate(commands):
+    for i, command in enumerate([*commands, f"tensorboard --logdir {run_dir}"]):
         out.print(f"{'Next: ' if not i else '      '}{command}", **PLAIN)
-    out.print(f"      tensorboard --logdir {run_dir}", **PLAIN)

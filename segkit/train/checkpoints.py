@@ -1,11 +1,13 @@
 """Moshi's checkpoint files: find them on the Hub or in a folder, load them, export what became of them.
 
 A checkpoint is what `moshi.models.loaders.CheckpointInfo` describes: `config.json` names the weights of
-the language model, of Mimi, and the text tokenizer. Only safetensors are read.
+the language model, of Mimi, and the text tokenizer. Only safetensors are read. With `"codec": "codec2-700c"`
+in place of Mimi's weights, a model hears and speaks through `segkit.train.codec2`, as nano does.
 """
 
 import json
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from safetensors.torch import save_file
 from sentencepiece import SentencePieceProcessor
 
 from segkit.errors import UsageError
+from segkit.train.codec2 import CODEC2, Codec2
 from segkit.train.config import ModelConfig
 from segkit.train.tiny import write_tiny_moshi
 
@@ -50,24 +53,29 @@ def open_checkpoint(policy: str, workdir: Path) -> "Checkpoint":
     """Find a checkpoint's files.
 
     Args:
-        policy: "moshi", "tiny" (random weights), a folder, or an id on the Hub.
+        policy: "nano" (inside segkit), "moshi", "tiny" (random weights), a folder, or an id on the Hub.
         workdir: where "tiny" is written.
 
     Raises:
         UsageError: no such folder, nothing of that id to be had, or no Moshi.
     """
+    if policy == "nano":
+        return _in_folder(Path(str(resources.files("segkit.train").joinpath("nano"))))
     if policy == "tiny":
         return _in_folder(write_tiny_moshi(workdir / "tiny-moshi"))
     if (folder := Path(policy)).is_dir():
         return _in_folder(folder)
     hub_id = MOSHI if policy == "moshi" else policy
     try:
-        info = loaders.CheckpointInfo.from_hf_repo(hub_id, config_path=_config_on_hub(hub_id))
+        config_path = _config_on_hub(hub_id)
+        if config_path and "codec" in json.loads(Path(config_path).read_text(encoding="utf-8")):
+            raise UsageError(f"{hub_id!r} has a codec without weights. Download it, and give its folder to --policy.")
+        info = loaders.CheckpointInfo.from_hf_repo(hub_id, config_path=config_path)
     except HUB_ERRORS as error:
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise UsageError(
-            f"--policy got {policy!r}: no such folder, and nothing from the Hub ({reason}). Expected moshi, tiny, "
-            "a folder with a config.json, or an id on the Hub; for a gated model log in with `hf auth login`."
+            f"--policy got {policy!r}: no such folder, and nothing from the Hub ({reason}). Expected nano, moshi, "
+            "tiny, a folder with a config.json, or an id on the Hub; for a gated model log in with `hf auth login`."
         ) from None
     return Checkpoint(hub_id, info).checked()
 
@@ -85,7 +93,7 @@ def _in_folder(folder: Path) -> "Checkpoint":
     config_path = folder / "config.json"
     try:
         config = json.loads(config_path.read_text(encoding="utf-8"))
-        files = {
+        files = {"mimi_weights": Path()} | {  # Codec2 has no weights
             argument: name if str(name).startswith("hf://") else folder / name.removeprefix("file://")
             for argument, (key, fallback) in FILES.items()
             if (name := config.get(key, fallback))
@@ -99,9 +107,10 @@ def _in_folder(folder: Path) -> "Checkpoint":
         raise UsageError(f"{str(folder)!r} lacks {', '.join(missing)}, which its config.json names.")
     try:
         info = loaders.CheckpointInfo.from_hf_repo("", **files, config_path=config_path)
+        codec = (info.lm_config or {}).pop("codec", "mimi")
     except HUB_ERRORS as error:
         raise UsageError(f"{str(folder)!r} names files that cannot be had from the Hub: {error}") from None
-    return Checkpoint(str(folder), info).checked()
+    return Checkpoint(str(folder), info, codec).checked()
 
 
 @dataclass(frozen=True)
@@ -110,6 +119,7 @@ class Checkpoint:
 
     name: str
     info: loaders.CheckpointInfo
+    codec_name: str = "mimi"
 
     def checked(self) -> "Checkpoint":
         """Itself, if it is a Moshi that can be trained.
@@ -119,13 +129,15 @@ class Checkpoint:
         """
         config: dict[str, Any] = loaders._lm_kwargs if self.info.lm_config is None else self.info.lm_config
         missing = [key for key in ("dim", "n_q", "dep_q", "card", "delays", "text_card") if key not in config]
-        weights = [p for p in (self.info.moshi_weights, self.info.mimi_weights, self.info.lora_weights) if p]
+        mimi = self.info.mimi_weights if self.codec_name == "mimi" else None
+        weights = [p for p in (self.info.moshi_weights, mimi, self.info.lora_weights) if p]
         reasons = {
             f"its config.json has no {', '.join(missing)}": bool(missing),
             f"it is of the type {self.info.model_type!r}": self.info.model_type != "moshi",
             "it is conditioned on more than audio and text": bool(config.get("conditioners")),
             "it does not listen and speak": not missing and not 0 < config["dep_q"] < config["n_q"],
             "its text stream is delayed": not missing and config["delays"][0] != 0,
+            f"its codec is {self.codec_name!r}": self.codec_name not in ("mimi", CODEC2),
             "its weights are quantised": bool(config.get("quantize")),
             "its weights are not safetensors": any(p.suffix != ".safetensors" for p in weights),
         }
@@ -140,6 +152,8 @@ class Checkpoint:
     @property
     def rate_hz(self) -> int:
         """Of the audio that the codec takes."""
+        if self.codec_name == CODEC2:
+            return Codec2.sample_rate
         mimi: dict[str, Any] = self.info.mimi_config or loaders._mimi_config
         return int(mimi["sample_rate"])
 
@@ -150,8 +164,10 @@ class Checkpoint:
         except UNFIT as error:
             raise self._unfit(error) from error
 
-    def mimi(self, device: str) -> MimiModel:
-        """The audio codec."""
+    def codec(self, device: str) -> MimiModel | Codec2:
+        """The audio codec; Codec2 works on the CPU, wherever the model is."""
+        if self.codec_name == CODEC2:
+            return Codec2()
         try:
             return self.info.get_mimi(device)
         except UNFIT as error:
@@ -174,7 +190,7 @@ def export(checkpoint: Checkpoint, lm: LMModel, model: ModelConfig, folder: Path
     """Write what was trained, as `model.export` says, with a config that moshi's own tools load.
 
     Returns:
-        The commands that run it: `moshi.server` and `moshi.run_inference`.
+        The commands that run it: `moshi.server` and `moshi.run_inference`; none with Codec2, which they have not.
     """
     folder.mkdir(parents=True, exist_ok=True)
     info = checkpoint.info
@@ -185,10 +201,13 @@ def export(checkpoint: Checkpoint, lm: LMModel, model: ModelConfig, folder: Path
     own = "lora.safetensors" if model.export == "lora" else "model.safetensors"
     names = {
         "moshi_name": info.moshi_weights,
-        "mimi_name": info.mimi_weights,
         "tokenizer_name": info.tokenizer,
         "lora_name" if model.export == "lora" else "moshi_name": folder / own,
     }
+    if checkpoint.codec_name == "mimi":
+        names["mimi_name"] = info.mimi_weights
+    else:
+        config |= {"codec": checkpoint.codec_name, "mimi_name": None}
     # Not resolved: in the Hub's cache these are links to files without a suffix, by which moshi knows safetensors.
     config |= {name: f"file://{path.absolute()}" for name, path in names.items()}
     if info.mimi_config is not None:
@@ -201,6 +220,8 @@ def export(checkpoint: Checkpoint, lm: LMModel, model: ModelConfig, folder: Path
         weights = _merged(lm)
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, folder / own)
     (folder / "config.json").write_text(json.dumps(config, indent=2))
+    if checkpoint.codec_name != "mimi":
+        return []
     return [
         f"python -m moshi.server --config-path {folder / 'config.json'}" + " --no_fuse_lora" * (model.export == "lora"),
         f"python -m moshi.run_inference --config {folder / 'config.json'} INPUT.wav OUTPUT.wav",

@@ -1,7 +1,7 @@
 """All settings of a training run. The defaults are the paper's: arXiv 2606.11167, 4.3 and appendix A.
 
-The files in `segkit/train/presets/` list every field with its meaning; `segkit align --config` reads files
-of the same form, and `--set` changes single fields.
+`segkit/train/presets/paper.yaml` lists every field with its meaning, the other presets what differs; `segkit
+align --config` reads files of the same form, and `--set` changes single fields.
 
     >>> load("paper").groups
     32
@@ -27,7 +27,7 @@ from segkit.schemas.settings import with_overrides
 if TYPE_CHECKING:
     import torch
 
-PRESETS = ("paper", "single-gpu")
+PRESETS = ("paper", "single-gpu", "nano")
 
 FREE = (
     *("evaluation", "model.checkpointing", "model.export", "optimiser.microbatch", "sampling.rows"),
@@ -151,6 +151,7 @@ class AlignConfig:
             "model.export": (self.model.export in ("merged", "lora"), "merged or lora"),
             "sampling.text_temperature": (s.text_temperature > 0, "more than 0: greedy completions are all the same"),
             "sampling.audio_temperature": (s.audio_temperature > 0, "more than 0"),
+            "sampling.audio_top_k": (s.audio_top_k >= 0, "0 or more"),
             "sampling.opening_s": (s.opening_s >= 0, "0 or more"),
             "sampling.rows": (s.rows >= 1, "1 or more"),
             "context.probability": (0 <= self.context.probability <= 1, "0 to 1"),

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from moshi.models.compression import MimiModel
 from moshi.models.lm import LMGen, LMModel
 from moshi.models.lm_utils import _delay_sequence
 from moshi.modules.lora import LoRALinear, replace_all_linear_with_lora
@@ -30,7 +29,7 @@ from segkit.train.policy import Completions, Hook
 from segkit.train.rollout import schedule
 
 CODEC_FRAMES = 1024
-"""Frames that pass Mimi at once, a few GB of activations; the rows of a batch go through in parts."""
+"""Frames that pass the codec at once, for Mimi a few GB of activations; the rows of a batch go through in parts."""
 
 WORD_START = "▁"
 
@@ -38,17 +37,17 @@ WORD_START = "▁"
 class MoshiPolicy:
     """Moshi with trainable text behaviour: LoRA on its temporal transformer, or all of its weights.
 
-    The depth transformer and Mimi stay as they are: audio tokens are not in the loss.
+    The depth transformer and the codec stay as they are: audio tokens are not in the loss.
     """
 
     def __init__(self, checkpoint: Checkpoint, model: ModelConfig, sampling: SamplingConfig, device: str) -> None:
         self.checkpoint, self.model, self.sampling = checkpoint, model, sampling
         self.device = torch.device(device)
         self.dtype = model.torch_dtype(self.device)
-        self.mimi: MimiModel = checkpoint.mimi(device).requires_grad_(False)
+        self.codec = checkpoint.codec(device).requires_grad_(False)
         self.lm: LMModel = checkpoint.lm(device, self.dtype).requires_grad_(False)
         self.tokenizer = checkpoint.tokenizer()
-        self.rate_hz, self.frame_samples = self.mimi.sample_rate, self.mimi.frame_size
+        self.rate_hz, self.frame_samples = self.codec.sample_rate, self.codec.frame_size
         self._untrained: LMModel | None = None
         if model.lora_rank:
             replace_all_linear_with_lora(self.lm.transformer, model.lora_rank, model.lora_scaling, self.device)
@@ -74,12 +73,12 @@ class MoshiPolicy:
     def encode(self, audio: Tensor) -> Tensor:
         """The user's audio, (B, T * frame_samples) -> codes, (B, K, T)."""
         streams = self.lm.n_q - self.lm.dep_q
-        return _by_rows(self.mimi.encode, audio[:, None], audio.shape[1] // self.frame_samples)[:, :streams]
+        return _by_rows(self.codec.encode, audio[:, None], audio.shape[1] // self.frame_samples)[:, :streams]
 
     @torch.no_grad()
     def decode(self, audio: Tensor) -> Tensor:
         """Codes of the model's own audio, (B, K, T) -> audio, (B, T * frame_samples)."""
-        return _by_rows(self.mimi.decode, audio, audio.shape[2])[:, 0]
+        return _by_rows(self.codec.decode, audio, audio.shape[2])[:, 0]
 
     @torch.no_grad()
     def sample(self, users: Sequence[Tensor], rows: int, hook: Hook) -> list[Completions]:
@@ -186,7 +185,7 @@ class MoshiPolicy:
         """Estimated bytes by purpose; tests/test_moshi.py compares the parts that can be counted."""
         size = self.dtype.itemsize
         trained = sum(p.numel() for p in self.trainable().values())
-        weights = [*self.lm.parameters(), *self.mimi.parameters()]
+        weights = [*self.lm.parameters(), *self.codec.parameters()]
         untrained = [] if self._untrained is None else list(self._untrained.parameters())
         held = {id(p): p.numel() * p.element_size() for p in [*weights, *untrained]}
         layers, width = len(self.lm.transformer.layers), self.lm.dim
@@ -250,6 +249,6 @@ def _eager_on_cpu(device: torch.device) -> Iterator[None]:
 
 
 def _by_rows(codec: Callable[[Tensor], Tensor], batch: Tensor, frames: int) -> Tensor:
-    """A pass through Mimi, some rows at a time."""
+    """A pass through the codec, some rows at a time."""
     with no_compile():
         return torch.cat([codec(rows) for rows in batch.split(max(1, CODEC_FRAMES // max(frames, 1)))])

@@ -85,4 +85,4 @@ class Policy(Protocol):
         """Estimated bytes by purpose; `rows` are sampled at once, `microbatch` pass through an update at once."""
 
     def export(self, folder: Path) -> list[str]:
-        """Write the result so that the model's own tools load it; returns the commands that do."""
+        """Write the result so that the model's own tools load it; returns the commands that do, if there are any."""

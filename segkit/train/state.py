@@ -7,7 +7,7 @@
     ├── judge.jsonl             what the judge said, by content
     ├── checkpoint-000010/      originals and moments of the optimiser (safetensors), the step
     ├── samples/                what the model said: user left, model right
-    └── export/                 the result, as moshi's own tools load it
+    └── export/                 the result, as moshi's own tools load it, and --policy
 
 All chance is drawn from the seed and the step, so a checkpoint holds no generator's state. A checkpoint is
 written under another name and renamed: what has its name is whole.

@@ -7,12 +7,10 @@ It has Moshi's 17 streams and delays, Mimi's rates, and no knowledge: what it sa
     ['config.json', 'mimi.json', 'mimi.safetensors', 'model.safetensors', 'tokenizer.model']
 """
 
-import io
 import json
 from pathlib import Path
 from typing import Any
 
-import sentencepiece
 import torch
 from moshi.models import loaders
 from moshi.models.compression import MimiModel
@@ -20,7 +18,9 @@ from moshi.quantization.core_vq import EuclideanCodebook
 from safetensors.torch import save_file
 
 from segkit.synthesis.phrases import TOPICS
+from segkit.train.pretrain import learn_tokenizer
 
+PHRASES = [" ".join(words) for topic in TOPICS.values() for words in topic.values()]
 CODEBOOK = 64
 WIDTH = 32
 SEANET = {
@@ -121,7 +121,7 @@ def write_tiny_moshi(folder: Path, seed: int = 0) -> Path:
         "tokenizer_name": "tokenizer.model",
     }
     (folder / "config.json").write_text(json.dumps(LM | names, indent=2))
-    (folder / "tokenizer.model").write_bytes(_tokenizer())
+    (folder / "tokenizer.model").write_bytes(learn_tokenizer(PHRASES, LM["text_card"]))
     return folder
 
 
@@ -142,18 +142,3 @@ def _make_sensitive(mimi: MimiModel) -> None:
         for i, codebook in enumerate(codebooks):
             codebook.embedding_sum.normal_().mul_(width * 0.7**i)
             codebook._initialized.fill_(1.0)
-
-
-def _tokenizer() -> bytes:
-    """A vocabulary of 64 pieces laid out as Moshi's: 0 end of padding and unknown, 3 padding."""
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(" ".join(words) for topic in TOPICS.values() for words in topic.values()),
-        model_writer=model,
-        vocab_size=LM["text_card"],
-        model_type="bpe",
-        pad_id=3,
-        character_coverage=1.0,
-        minloglevel=2,
-    )
-    return model.getvalue()

@@ -180,7 +180,7 @@ def monologue(words: Iterable[tuple[int, list[int]]], frames: int) -> NDArray[np
 
 
 def learn_tokenizer(texts: Sequence[str], pieces: int) -> bytes:
-    """A SentencePiece model of so many pieces at most, with the ids of Moshi's: 0 end of padding and unknown, 3 padding.
+    """A SentencePiece model of at most so many pieces; ids as Moshi's: 0 end of padding and unknown, 3 padding.
 
     Raises:
         UsageError: there are no words.

@@ -8,9 +8,9 @@
     segkit align F/train F/no-pause --set axes=turn_taking,backchannel,interruption
     python experiments/nano.py shuffled F/train F/shuffled
     python experiments/nano.py table F/before.json F/seed0.json ...
-    python experiments/nano.py curves F/seed0 F/seed1 F/seed2 --out curves.png
-    python experiments/nano.py raster nano F/seed0/export F/held-out --out raster.png
-    python experiments/nano.py clips nano F/seed0/export F/held-out --out clips
+    python experiments/nano.py curves F/seed0 F/seed1 F/seed2 curves.png
+    python experiments/nano.py raster nano F/seed0/export F/held-out raster.png
+    python experiments/nano.py clips nano F/seed0/export F/held-out clips
 
 A measurement samples completions of the first segments of each axis, all splits, with the same chance for every
 model. Its unit is the segment: the mean over the segment's completions.

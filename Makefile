@@ -1,5 +1,5 @@
 # make setup   .venv with everything that development needs
-# make demo    the main job on synthetic conversations: Parquet, a picture per axis, a model that begins to learn, in demo/
+# make demo    the main job on synthetic conversations: Parquet, a picture per axis, first steps of training, in demo/
 # make test    formatting, lint, types, import order, tests
 
 UV := $(shell command -v uv || echo .uv/bin/uv)

@@ -1,6 +1,6 @@
 """What nano learns from `segkit align`: the runs and pictures behind docs/nano.md.
 
-    segkit extract synthetic F/conversations -o F/train --set hours=4
+    segkit extract synthetic F/conversations -o F/train --set hours=8 --splits 0.8,0.2,0
     segkit extract synthetic F/others -o F/held-out --set hours=8 --set seed=1 --set first_speaker=200
     python experiments/nano.py measure nano F/held-out F/before.json
     segkit align F/train F/seed0 --set seed=0
@@ -97,9 +97,7 @@ def table(measurements: list[Path]) -> None:
         Axis.BACKCHANNEL: ("true_positives", "false_positives", "false_negatives", "takeovers"),
         Axis.INTERRUPTION: ("responded", "delay_s", "overlap_s"),
     }
-    echo(
-        "| axis | run | segments | reward | change | in s.e. | " + "what it came from |\n|---|---|---|---|---|---|---|"
-    )
+    echo("| axis | run | segments | reward | change | in s.e. | what it came from |\n|" + 7 * "---|")
     for axis in Axis:
         for path in measurements:
             rows = json.loads(path.read_text()).get(axis, {})

@@ -325,11 +325,11 @@ def test_a_judge_that_has_nothing_to_read_is_refused(dataset, tmp_path, server):
 def test_a_dead_judge_leaves_the_timing(dataset, tmp_path, audible):
     told = []
     dead = {"judge__url": "http://127.0.0.1:9/v1", "judge__model": "m", "judge__retries": 0}
-    run_align(dataset, tmp_path / "run", on_step=told.append, axes="turn_taking,interruption", steps=2, **dead)
-    for line in told:
-        assert line["judge_failures"] == {"unreachable": 16}  # of this step, without those of the evaluation
-        assert line["grad_norm"] > 0
-        assert all(each["reward"]["judge"] is None for each in line["axes"].values())
+    run_align(dataset, tmp_path / "run", on_step=told.append, axes="turn_taking", steps=1, **dead)
+    (line,) = told
+    assert line["judge_failures"] == {"unreachable": 16}  # of this step, without those of the evaluation
+    assert line["grad_norm"] > 0
+    assert line["axes"]["turn_taking"]["reward"]["judge"] is None
 
 
 def test_too_little_memory_is_told_with_what_helps(dataset, tmp_path, monkeypatch):

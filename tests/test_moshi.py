@@ -87,14 +87,21 @@ def test_streaming_and_teacher_forced_text_logits_are_the_same(tiny, model):
     policy = load(tiny, model)
     disturb(policy)
     user = policy.encode(torch.from_numpy(np.stack([noise(250, seed) for seed in range(4)])))
+    assert_streaming_is_teacher_forcing(policy, user, (250, 200, 121, 1))
+
+
+def assert_streaming_is_teacher_forcing(policy, user, lengths):
+    """In all text logits, to 1e-4: of the beginnings of completions, a row for each length, the first one whole."""
     completions, streamed = sample(policy, user)
-    for row, length in enumerate((250, 200, 121, 1)):
+    for row, length in enumerate(lengths):
         whole = completions[row : row + 1]
         parts = whole.user, whole.text, whole.audio, whole.log_probs
         begun = Completions(*(part[..., :length] for part in parts))
         assert (teacher_forced(policy, begun)[0] - streamed[row, :length]).abs().max() <= 1e-4
     late = Completions(user.roll(1, 2), completions.text, completions.audio, completions.log_probs)
-    assert (teacher_forced(policy, late) - streamed[:, :250]).abs().max() > 0.1  # a slip of one frame would show
+    assert (
+        teacher_forced(policy, late) - streamed[:, : lengths[0]]
+    ).abs().max() > 0.1  # a slip of one frame would show
 
 
 @pytest.mark.parametrize("rows", [1, 4, 64])

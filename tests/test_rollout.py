@@ -54,7 +54,7 @@ def segments(dataset, config):
 
 def test_what_is_said_is_scored_where_it_is_heard(segments, config):
     """Speech that leaves the policy in the frame it was heard in lies where the dataset has it, on every axis."""
-    drawn = [(row, 7.0) for row, _ in segments.first(3)]
+    drawn = [(row, 7.0) for row, _ in segments.first(2)]
     scenes = segments.stage(drawn, config, FRAME)
     groups = rollout(Echo(), scenes, completions=2, rows=5, hook=lambda *_: None)
     detector = vad.load(VadSettings())
@@ -66,7 +66,7 @@ def test_what_is_said_is_scored_where_it_is_heard(segments, config):
         expected = clip(np.array(row["user_activity"]), 0.1, row["duration_s"])[:, 0]
         off_s += [heard[np.abs(heard - onset).argmin()] - onset for onset in expected[expected > 0.1]]
     assert len(off_s) > 20 and abs(np.median(off_s)) <= 0.02  # a slip of one frame would be 0.08
-    assert np.mean(np.abs(off_s) <= 0.05) > 0.8  # the dataset was heard by the 8 kHz network, this by the other
+    assert np.mean(np.abs(off_s) <= 0.05) > 0.9  # the dataset was heard at 8 kHz, this at 16
     repeats = {
         scene.axis: rewards.score(scene.segment, speech, config.rewards)
         for scene, speech in zip(scenes, spoken, strict=True)

@@ -15,7 +15,7 @@ import soundfile
 from segkit.corpora.synthetic import Synthetic, SyntheticOptions, Truth, partners, read_truth
 from segkit.errors import BadInputError, MissingExtraError, UsageError
 from segkit.schemas import Conversation, Intervals
-from segkit.schemas.settings import with_overrides
+from segkit.schemas.settings import fingerprint, with_overrides
 from segkit.synthesis.voices import Espeak, phrase, voice_of
 
 CLEAN = {"snr_db": math.inf, "rate_hz": 8000}
@@ -104,6 +104,12 @@ def test_other_voices_have_other_names(tmp_path: Path) -> None:
     pools = [corpus(tmp_path, hours=2, speakers=8, first_speaker=first) for first in (0, 8)]
     names = [{name for c in pool.find() for name in c.speakers} for pool in pools]
     assert names == [{f"speaker{i:04d}" for i in range(first, first + 8)} for first in (0, 8)]
+
+
+def test_what_was_rendered_before_there_was_a_first_speaker_keeps_its_place(tmp_path: Path) -> None:
+    before = {"hours": 1.0, "seed": 0, "minutes": 5.0, "rate_hz": 24000, "snr_db": 35.0, "crosstalk_db": -math.inf}
+    places = [{c.tracks[0].path.parent.name for c in corpus(tmp_path, first_speaker=first).find()} for first in (0, 2)]
+    assert places[0] == {fingerprint(1, before | {"speakers": 200})} != places[1]
 
 
 @pytest.mark.parametrize("speakers", [2, 4, 6, 40, 202])

@@ -23,7 +23,7 @@ import numpy as np
 from segkit.corpora.base import Corpus
 from segkit.errors import BadInputError, UsageError
 from segkit.schemas import Conversation, Intervals, Problem, Track, Word
-from segkit.schemas.settings import fingerprint
+from segkit.schemas.settings import added_later, fingerprint
 from segkit.synthesis import render
 from segkit.synthesis.voices import espeak_loader, voice_of
 
@@ -53,7 +53,7 @@ class SyntheticOptions:
     snr_db: float = 35.0
     crosstalk_db: float = -math.inf
     speakers: int = 200
-    first_speaker: int = 0
+    first_speaker: int = added_later(0)
 
     def __post_init__(self) -> None:
         """Raise `UsageError` for a value that makes no sense."""

@@ -141,9 +141,13 @@ def setting_names(settings: Any, prefix: str = "") -> list[str]:
 
 
 def as_json(value: Any) -> Any:
-    """Settings and other plain values as what JSON can hold; infinities and paths become text."""
+    """Settings and other plain values as what JSON can hold; infinities and paths become text.
+
+    A field that was `added_later` is left out at its default.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: as_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        told = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if not _is_as_before(value, f)}
+        return {name: as_json(item) for name, item in told.items()}
     if isinstance(value, Mapping):
         return {str(key): as_json(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -151,6 +155,15 @@ def as_json(value: Any) -> Any:
     if value is None or isinstance(value, (str, bool, int)) or (isinstance(value, float) and math.isfinite(value)):
         return value
     return str(value)
+
+
+def added_later(default: Any) -> Any:
+    """A field for settings whose identity is on users' disks: at its default, all that was made keeps its name."""
+    return field(default=default, metadata={"added_later": True})
+
+
+def _is_as_before(settings: Any, f: dataclasses.Field[Any]) -> bool:
+    return "added_later" in f.metadata and getattr(settings, f.name) == f.default
 
 
 def fingerprint(*parts: Any) -> str:

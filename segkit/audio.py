@@ -22,16 +22,21 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from segkit.containers import CONTAINERS, SPHERE, as_wav
 from segkit.errors import BadInputError
 from segkit.schemas import Track
 
 Samples = NDArray[np.float32]
 
-EXTENSIONS = frozenset(
-    {".aif", ".aiff", ".aifc", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".snd"}
-    | {".sph", ".w64", ".wav"}
+EXTENSIONS = (
+    SPHERE
+    | CONTAINERS
+    | {
+        *(".aif", ".aiff", ".aifc", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".snd", ".w64"),
+        ".wav",
+    }
 )
-"""Suffixes of files that libsndfile reads (SPHERE without compression only)."""
+"""Suffixes of the files that can be read: libsndfile opens them, or `segkit.containers` decodes them for it."""
 
 EDGE_S = 0.05
 """Source audio read on each side of a window, so that the resampler's filter sees what surrounds it."""
@@ -77,7 +82,12 @@ def _open(path: Path) -> soundfile.SoundFile:
     try:
         if path.stat().st_size == 0:
             raise BadInputError("empty audio", f"{path.name} has 0 bytes")
-        return soundfile.SoundFile(path)
+        try:
+            return soundfile.SoundFile(path)
+        except soundfile.SoundFileError:
+            if path.suffix.lower() in SPHERE | CONTAINERS:
+                return soundfile.SoundFile(as_wav(path))
+            raise
     except OSError as error:
         raise BadInputError("file cannot be opened", f"{path.name}: {error.strerror}") from error
     except soundfile.SoundFileError as error:
@@ -105,13 +115,15 @@ class Recording:
 
     def __init__(self, tracks: Sequence[Track]) -> None:
         self.tracks = tracks
-        self.infos = [probe(track.path) for track in tracks]
-        for track, info in zip(tracks, self.infos, strict=True):
+        self.paths = [track.path for track in tracks if track.path]
+        if len(self.paths) < len(tracks):
+            found = ", ".join(path.name for path in self.paths) or "no audio file"
+            raise BadInputError("no audio", f"found {found}, expected one of each speaker")
+        self.infos = [probe(path) for path in self.paths]
+        for track, path, info in zip(tracks, self.paths, self.infos, strict=True):
             if track.channel >= info.channels:
-                raise BadInputError(
-                    "missing channel",
-                    f"{track.path.name} has {info.channels} channels, channel {track.channel} is wanted",
-                )
+                detail = f"{path.name} has {info.channels} channels, channel {track.channel} is wanted"
+                raise BadInputError("missing channel", detail)
 
     @cached_property
     def duration_s(self) -> float:
@@ -173,9 +185,9 @@ class Recording:
 
     def _files(self) -> Iterator[tuple[Path, list[int], list[int], float]]:
         """Each file once, with the tracks (rows) it holds: path, rows, channels, offset."""
-        keys = {(track.path, track.offset_s): None for track in self.tracks}
-        for path, offset_s in keys:
-            rows = [i for i, t in enumerate(self.tracks) if (t.path, t.offset_s) == (path, offset_s)]
+        places = [(path, track.offset_s) for path, track in zip(self.paths, self.tracks, strict=True)]
+        for path, offset_s in dict.fromkeys(places):
+            rows = [i for i, place in enumerate(places) if place == (path, offset_s)]
             yield path, rows, [self.tracks[i].channel for i in rows], offset_s
 
 

@@ -2,6 +2,7 @@
 
 import shutil
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -94,8 +95,56 @@ def test_real_formats(shared):
         recording = Recording([Track(path, 0), Track(path, 1)])
         lengths[path.suffix] = sum(block.shape[1] for block in recording.blocks(8000, 1000))
     assert lengths == {".mp3": 8000, ".opus": 8043, ".sph": 8000, ".wav": 8000}
-    with pytest.raises(BadInputError, match="unreadable audio"):
-        probe(shared / "sphere" / "123_2ulaw_shn.sph")
+
+
+@pytest.mark.shared_data
+def test_sphere_with_shorten(shared):
+    """The seven files hold one signal: twins of one coding are equal, u-law and a-law are near."""
+    read = {}
+    for path in sorted((shared / "sphere").glob("*.sph")):
+        tracks = [Track(path, channel) for channel in range(probe(path).channels)]
+        recording = Recording(tracks)
+        assert recording.infos[0].rate_hz == 20_000 and recording.infos[0].frames == 37_120
+        read[path.stem] = recording.window(0, recording.duration_s, 20_000)
+    assert len(read) == 7
+    for channels in "12":
+        assert np.array_equal(read[f"123_{channels}pcbe_shn"], read[f"123_{channels}pcle_shn"])
+    pcm = read["123_2pcbe_shn"]
+    assert not np.array_equal(pcm[0], pcm[1])
+    for coding in ("123_2ulaw_shn", "123_2alaw"):
+        assert np.abs(read[coding] - pcm).max() < 0.03
+        assert all(np.corrcoef(read[coding][i], pcm[i])[0, 1] > 0.999 for i in (0, 1))
+    assert np.array_equal(read["123_1ulaw_shn"][0], read["123_2ulaw_shn"][0])
+
+
+def test_what_is_in_a_container_keeps_its_clock(tmp_path):
+    """m4a, with a stretch that its time stamps leave out; decoded once for many windows."""
+    rate_hz = 48_000
+    tone = (8000 * np.sin(2 * np.pi * 440 * np.arange(rate_hz) / rate_hz)).astype(np.int16)
+    samples = np.stack([tone, tone // 2], axis=1).reshape(1, -1)
+    path = tmp_path / "call.m4a"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=rate_hz, layout="stereo")
+        for second in (0, 2):  # nothing from 1 to 2 s
+            frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="stereo")
+            frame.rate, frame.pts = rate_hz, second * rate_hz
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    recording = Recording([Track(path, 0), Track(path, 1)])
+    assert recording.duration_s == pytest.approx(3, abs=0.05)
+    loud = [np.abs(recording.window(at, at + 0.5, rate_hz)).max(axis=1) for at in (0.2, 1.25, 2.2)]
+    assert loud[0] == pytest.approx([0.244, 0.122], abs=0.02) and loud[2] == pytest.approx(loud[0], abs=0.02)
+    assert loud[1].max() < 0.01
+
+
+def test_containers_that_cannot_be_read_say_why(tmp_path):
+    for name, content, reason in [
+        ("a.mp4", b"ftypisom", "unsupported container"),
+        ("a.sph", b"NIST_1A\n   1024\nsample_count -i 10\n", "unreadable audio"),
+    ]:
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(BadInputError, match=f"{reason}: {name}"):
+            probe(tmp_path / name)
 
 
 def read_all(path):

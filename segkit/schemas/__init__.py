@@ -1,6 +1,6 @@
 """The types that travel between the rooms, and the Arrow schemas on disk. No I/O."""
 
-from segkit.schemas.conversation import NO_INTERVALS, Conversation, Intervals, Problem, Track, Word
+from segkit.schemas.conversation import NO_INTERVALS, Conversation, Intervals, Problem, Track, Transcript, Word
 from segkit.schemas.segment import Axis, Segment
 from segkit.schemas.settings import PRESETS, Settings, VadSettings
 
@@ -14,6 +14,7 @@ __all__ = [
     "Segment",
     "Settings",
     "Track",
+    "Transcript",
     "VadSettings",
     "Word",
 ]

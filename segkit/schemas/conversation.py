@@ -8,9 +8,11 @@ array of disjoint intervals, shape (n, 2), as `[start_s, end_s]` rows.
     ('call/0', 'call/1')
 """
 
-from dataclasses import dataclass
+import math
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,14 +28,14 @@ class Track:
     """One speaker's audio: a channel of a file, placed on the recording's clock.
 
     Attributes:
-        path: the audio file.
+        path: the audio file; None where there is only a transcript.
         channel: index of the channel in that file.
         offset_s: where the file's first sample lies on the shared clock; negative where the file
             starts before the clock does.
         speaker: who speaks, unique within the corpus; None when unknown.
     """
 
-    path: Path
+    path: Path | None
     channel: int = 0
     offset_s: float = 0.0
     speaker: str | None = None
@@ -41,13 +43,57 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word with its times in the recording, said on track `channel` (0 or 1)."""
+    """A word with its times in the recording, said on track `channel` (0 or 1).
+
+    Where nothing smaller is timed, it is a whole utterance: `Transcript.unit` says which.
+    """
 
     channel: int
     text: str
     start_s: float
     end_s: float
     confidence: float | None = None
+
+
+@dataclass(slots=True)
+class Transcript:
+    """Who said what, and when: what an adapter reads.
+
+    Attributes:
+        words: in any order.
+        unit: what one `Word` is: "word" or "utterance".
+        span_s: the transcribed part of the recording, (start_s, end_s); None: all of it.
+        others: when third parties speak, sorted and disjoint.
+        dropped: entries without usable times or text, by reason.
+    """
+
+    words: list[Word] = field(default_factory=list)
+    unit: str = "word"
+    span_s: tuple[float, float] | None = None
+    others: Intervals = field(default_factory=lambda: NO_INTERVALS)
+    dropped: Counter[str] = field(default_factory=Counter)
+
+    def add(self, channel: int, text: str, start_s: Any, end_s: Any, confidence: float | None = None) -> None:
+        """Take in one entry as a file has it, its times numbers or text; or count why it cannot be used.
+
+        >>> transcript = Transcript()
+        >>> transcript.add(0, "hello", "0.5", "0.75")
+        >>> transcript.add(1, "hi", "1.0", "")
+        >>> transcript.words[0].end_s, dict(transcript.dropped)
+        (0.75, {'word without times': 1})
+        """
+        try:
+            start_s, end_s = float(start_s), float(end_s)
+        except (TypeError, ValueError):
+            start_s = end_s = math.nan
+        if not (math.isfinite(start_s) and math.isfinite(end_s)):
+            self.dropped[f"{self.unit} without times"] += 1
+        elif not text.strip():
+            self.dropped[f"{self.unit} without text"] += 1
+        elif end_s < start_s:
+            self.dropped[f"{self.unit} that ends before it starts"] += 1
+        else:
+            self.words.append(Word(channel, text.strip(), start_s, end_s, confidence))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +104,24 @@ class Conversation:
         id: unique within the corpus, stable between runs (a path without suffix, a call number).
         corpus: the adapter's name.
         tracks: the two speakers; their order is the order of "channel 0" and "channel 1" everywhere.
-        transcript: the file that `Corpus.words` reads, None without one.
+        transcripts: the files that `Corpus.transcript` reads; empty without any.
         language: BCP 47 code, None when unknown.
         licence: SPDX identifier or name of the terms of the recording.
+        derived: how one signal becomes two tracks ("diarization"); None where each speaker has a channel.
     """
 
     id: str
     corpus: str
     tracks: tuple[Track, Track]
-    transcript: Path | None = None
+    transcripts: tuple[Path, ...] = ()
     language: str | None = None
     licence: str = "unknown"
+    derived: str | None = None
+
+    @property
+    def audio(self) -> list[Path]:
+        """The audio files at hand, each once."""
+        return list(dict.fromkeys(track.path for track in self.tracks if track.path))
 
     @property
     def speakers(self) -> tuple[str, str]:

@@ -22,7 +22,7 @@ from segkit import corpora
 from segkit.audio import Recording
 from segkit.corpora.stereo import StereoOptions
 from segkit.corpora.synthetic import SyntheticOptions, read_truth
-from segkit.schemas import PRESETS, Axis, Conversation, Intervals, Settings
+from segkit.schemas import PRESETS, Axis, Conversation, Intervals, Settings, Transcript
 from segkit.schemas.settings import with_overrides
 from segkit.segmenters import vad
 from segkit.segmenters.axes import find_segments
@@ -80,7 +80,7 @@ def synthetic(
     corpus = corpora.get("synthetic")(root, options)
     for conversation in corpus.find():
         corpus.prepare(conversation)
-        truth = read_truth(conversation.transcript)
+        truth = read_truth(conversation.transcripts[0])
         events: Spans = {axis: [] for axis in Axis}
         for event in truth.events:
             events[Axis(event["axis"])].append((event["user"], event["start_s"], event["end_s"]))
@@ -118,7 +118,7 @@ def on_words(console: Console, root: Path) -> None:
     corpus = corpora.get("stereo")(root, StereoOptions())
     table = Table("recording", "track", "speech by VAD", "speech by words", "agreement", "precision", "recall", "kappa")
     for conversation in corpus.find():
-        words = corpus.words(conversation) or []
+        words = (corpus.transcript(conversation) or Transcript()).words
         middles = np.arange(0.005, Recording(conversation.tracks).duration_s, 0.01)
         for channel, activity in enumerate(detect(conversation, PAPER)):
             said = np.array([[w.start_s, w.end_s] for w in words if w.channel == channel]).reshape(-1, 2)

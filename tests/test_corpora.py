@@ -75,7 +75,7 @@ def test_words_of_either_form_beside_or_elsewhere(tmp_path, content, place):
     (tmp_path / place).write_text(json.dumps(content))
     corpus = stereo(tmp_path)
     (conversation,) = corpus.find()
-    words = sorted((w.channel, w.text, w.start_s, w.end_s) for w in corpus.words(conversation))
+    words = sorted((w.channel, w.text, w.start_s, w.end_s) for w in corpus.transcript(conversation).words)
     assert words == [(0, "how", 0.5, 0.75), (1, "fine", 2.0, 2.5)]
 
 
@@ -88,7 +88,7 @@ def test_bad_words(tmp_path, content):
     corpus = stereo(tmp_path)
     (conversation,) = corpus.find()
     with pytest.raises(BadInputError, match=r"unreadable transcript: a\.json"):
-        corpus.words(conversation)
+        corpus.transcript(conversation)
 
 
 def test_unknown_speakers_are_named_and_can_be_told(tmp_path):
@@ -96,8 +96,8 @@ def test_unknown_speakers_are_named_and_can_be_told(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps([row | {"speaker": row["speaker"] * 2} for row in LIST]))
     (conversation,) = stereo(tmp_path).find()
     with pytest.raises(BadInputError, match=r"'AA', 'BB'.*--set speakers="):
-        stereo(tmp_path).words(conversation)
-    assert {w.channel for w in stereo(tmp_path, speakers="AA,BB").words(conversation)} == {0, 1}
+        stereo(tmp_path).transcript(conversation)
+    assert {w.channel for w in stereo(tmp_path, speakers="AA,BB").transcript(conversation).words} == {0, 1}
 
 
 def test_pairs_by_suffix_and_by_folder(tmp_path):
@@ -153,7 +153,7 @@ def test_bad_options_of_pairs(tmp_path, options):
 def test_real_corpora(shared):
     calls = list(stereo(shared / "spokenwoz_sample").find())
     assert [c.id for c in calls] == [f"audio/{name}" for name in ("MUL1423", "SNG0072", "SNG0480", "SNG1263")]
-    words = [stereo(shared / "spokenwoz_sample").words(c) for c in calls]
+    words = [stereo(shared / "spokenwoz_sample").transcript(c).words for c in calls]
     assert [len(w) for w in words] == [231, 148, 289, 219]
     (call,) = pairs(shared / "aws_calls").find()
     assert call.id == "Auto_Repairs_40_UTC"

@@ -33,8 +33,8 @@ def conversations(made: Synthetic) -> list[Conversation]:
 
 
 def truth_of(conversation: Conversation) -> Truth:
-    assert conversation.transcript is not None
-    return read_truth(conversation.transcript)
+    assert conversation.transcripts
+    return read_truth(conversation.transcripts[0])
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_options_never_mix_and_more_hours_keep_what_is_there(tmp_path: Path) -> 
 def test_prepare_leaves_finished_files_alone_and_completes_half_finished_ones(tmp_path: Path) -> None:
     made = corpus(tmp_path, hours=0.5 / 60, minutes=0.5, **CLEAN)
     conversation = conversations(made)[0]
-    wav, truth = conversation.tracks[0].path, conversation.transcript
+    wav, truth = conversation.tracks[0].path, conversation.transcripts[0]
     assert truth is not None
     before = wav.read_bytes(), truth.read_bytes()
     stamp = wav.stat().st_mtime_ns
@@ -160,7 +160,7 @@ def test_truth_is_what_the_audio_holds(tmp_path: Path, rate_hz: int) -> None:
     made = corpus(tmp_path, hours=2 / 60, minutes=2.0, snr_db=math.inf, rate_hz=rate_hz, seed=5)
     for conversation in conversations(made):
         check_truth(conversation, rate_hz)
-        words = made.words(conversation)
+        words = made.transcript(conversation).words
         assert words == truth_of(conversation).words
         assert words
 

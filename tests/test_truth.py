@@ -20,7 +20,7 @@ def conversations(tmp_path_factory):
     found = []
     for conversation in corpus.find():
         corpus.prepare(conversation)
-        found.append((conversation.tracks, read_truth(conversation.transcript)))
+        found.append((conversation.tracks, read_truth(conversation.transcripts[0])))
     return found
 
 
@@ -81,7 +81,7 @@ def test_silero_agrees_with_the_words_of_real_calls(shared):
         found = detector.detect([recording.blocks(8000, detector.block_samples(8000))], 8000)[0]
         centres = np.arange(0.005, recording.duration_s, 0.01)
         for channel, activity in enumerate(found):
-            words = [(w.start_s, w.end_s) for w in corpus.words(conversation) if w.channel == channel]
+            words = [(w.start_s, w.end_s) for w in corpus.transcript(conversation).words if w.channel == channel]
             heard, told = (
                 ((centres[:, None] > spans[:, 0]) & (centres[:, None] < spans[:, 1])).any(axis=1)
                 for spans in (activity, np.array(words))

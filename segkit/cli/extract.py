@@ -23,7 +23,9 @@ def extract(
     root: Annotated[Path | None, typer.Argument(help="Its folder; corpora that make their own data need none.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The dataset folder to write.")] = Path("segments"),
     axes: Annotated[str, typer.Option(help="Which axes.")] = "pause,turn_taking,backchannel,interruption",
-    vad: Annotated[str | None, typer.Option(help="silero or webrtc; the same as --set vad.backend=...")] = None,
+    vad: Annotated[
+        str | None, typer.Option(help="silero, webrtc, pyannote or transcript; the same as --set vad.backend=...")
+    ] = None,
     preset: Annotated[str, typer.Option(help="Thresholds to start from: paper or paper-literal.")] = "paper",
     set_: Annotated[
         list[str] | None,
@@ -38,6 +40,10 @@ def extract(
     engine: Annotated[str, typer.Option(help="local, or ray for a cluster.")] = "local",
     device: Annotated[str, typer.Option(help="Where Silero runs: cpu or cuda.")] = "cpu",
     limit: Annotated[int | None, typer.Option(help="Use the first recordings only.")] = None,
+    annotations_only: Annotated[
+        bool,
+        typer.Option("--annotations-only", help="Segments without audio; with --vad transcript, none need be at hand."),
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the segments of a run with other settings.")
     ] = False,
@@ -72,6 +78,7 @@ def extract(
         seed=seed,
         rate_hz=None if rate == "native" else number(int, rate, "--rate", "a rate in Hz, or native"),
         limit=limit,
+        annotations_only=annotations_only,
     )
     if dry_run:
         return _dry_run(job, as_json)
@@ -175,7 +182,10 @@ def _closing_words(job: "Job", report: dict[str, Any], verbose: bool) -> None:
         reason = "recordings that share a speaker stay together, and there are too few others"
         err.print(f"Warning: nothing is left for {' and '.join(empty)}: {reason}.", style="yellow", **PLAIN)
     kept = sum(counts["kept"] for counts in report["segments"].values())
-    out.print(f"{kept:,} segments from {report['recordings']['hours']:.2f} h of audio in {job.out}", **PLAIN)
+    if lost := sum(report["words_dropped"].values()):
+        err.print(f"Warning: {lost:,} entries of the transcripts were dropped; {job.run_file} says why.", **PLAIN)
+    what = "conversations, without audio," if job.annotations_only else "audio"
+    out.print(f"{kept:,} segments from {report['recordings']['hours']:.2f} h of {what} in {job.out}", **PLAIN)
     if not corpora.get(job.corpus).needs_root:
         out.print(f"The conversations themselves, with their truth, are in {job.root}", **PLAIN)
     if not kept:

@@ -1,24 +1,47 @@
 """`segkit corpora`, `stats`, `inspect`, `doctor`: what there is."""
 
 import json
+from collections.abc import Iterable
 from inspect import cleandoc
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
-from segkit.cli.console import PLAIN, Json, out
+from segkit.cli.console import PLAIN, Json, out, pair
+from segkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from segkit.schemas import Conversation, Problem
 
 Dataset = Annotated[Path, typer.Argument(help="A folder that `segkit extract` wrote.", show_default=False)]
 
 
 def corpora(
     name: Annotated[str | None, typer.Argument(help="Show this corpus.", show_default=False)] = None,
+    check: Annotated[
+        Path | None, typer.Option("--check", metavar="ROOT", help="Count what is there, missing and odd.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="An option of the corpus, for --check.")
+    ] = None,
 ) -> None:
-    """List the corpora that can be read, or show one: licence, layout, options."""
+    """List the corpora that can be read, or show one: licence, layout, options.
+
+    Example: segkit corpora fisher --check /data/fisher
+    """
     from rich.table import Table
 
     from segkit import corpora
+    from segkit.schemas.settings import with_overrides
+
+    if check is not None:
+        if name is None:
+            raise UsageError("--check got no corpus. Expected its name, such as: segkit corpora stereo --check ROOT.")
+        adapter = corpora.get(name)
+        options = with_overrides(adapter.Options(), dict(map(pair, set_ or [])))
+        return _check(adapter(check, options).find())
 
     if name is None:
         table = Table("corpus", "what", "licence")
@@ -41,6 +64,26 @@ def corpora(
         "Defaults: " + " ".join(f'--set "{name}={value}"' for name, value in vars(corpus.Options()).items()),
     ]
     out.print("\n".join(lines), **PLAIN)
+
+
+def _check(found: Iterable["Conversation | Problem"]) -> None:
+    """What an adapter finds, as a table: recordings with and without audio and words, and what is odd."""
+    from rich.table import Table
+
+    from segkit.schemas import Conversation
+
+    kinds: dict[str, list[str]] = {}
+    for item in found:
+        if isinstance(item, Conversation):
+            audio = "audio" if all(track.path for track in item.tracks) else "no audio"
+            kind, example = f"{audio}, {'transcript' if item.transcripts else 'no transcript'}", item.id
+        else:
+            kind, example = f"odd: {item.reason}", f"{item.source}: {item.detail}"
+        kinds.setdefault(kind, []).append(example)
+    table = Table("what", "count", "for example")
+    for kind, examples in sorted(kinds.items()):
+        table.add_row(kind, f"{len(examples):,}", Text(examples[0]))
+    out.print(table if kinds else "Nothing was found. Without --check, this command shows the expected layout.")
 
 
 def stats(dataset: Dataset, as_json: Json = False) -> None:

@@ -1,13 +1,16 @@
 """What an adapter is. Adding a corpus is adding one file beside this one (see `segkit.corpora`)."""
 
+import json
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from segkit.errors import UsageError
-from segkit.schemas import Conversation, Problem, Word
+from segkit.errors import BadInputError, UsageError
+from segkit.schemas import Conversation, Problem, Transcript
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class Corpus(ABC):
     """One corpus on disk: its terms, its folder tree, and how to read it.
 
     `find` runs once, in the main process, and must be cheap: it lists and pairs files. `prepare` and
-    `words` run in the workers, once per recording.
+    `transcript` run in the workers, once per recording.
 
     Args:
         root: the folder of the corpus.
@@ -66,10 +69,58 @@ class Corpus(ABC):
             BadInputError: they cannot be used.
         """
 
-    def words(self, conversation: Conversation) -> list[Word] | None:
-        """Read the words of `conversation`, in any order; None without a transcript.
+    def transcript(self, conversation: Conversation) -> Transcript | None:
+        """Read who says what and when in `conversation`; None without a transcript.
 
         Raises:
             BadInputError: the transcript is unusable (the recording is then used without words).
         """
         return None
+
+
+def files_below(root: Path, *suffixes: str) -> Iterator[Path]:
+    """All files below a folder whose name ends in one of `suffixes`, upper or lower case, in a stable order.
+
+    Links to folders are followed, each folder once.
+    """
+    seen: set[str] = set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        folders[:] = sorted(name for name in folders if os.path.realpath(Path(folder, name)) not in seen)
+        seen.update(os.path.realpath(Path(folder, name)) for name in folders)
+        for name in sorted(names):
+            if name.lower().endswith(suffixes):
+                yield Path(folder, name)
+
+
+def read_text(path: Path) -> str:
+    """A text file as UTF-8, with or without a byte order mark, else as Windows-1252; every line ends in a line feed.
+
+    Raises:
+        BadInputError: it cannot be read.
+    """
+    with reading(path):
+        data = path.read_bytes()
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = data.decode("cp1252", errors="replace")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        BadInputError: it cannot be read, or is no JSON.
+    """
+    with reading(path):
+        return json.loads(path.read_bytes().decode("utf-8-sig"))
+
+
+@contextmanager
+def reading(path: Path, reason: str = "unreadable transcript") -> Iterator[None]:
+    """Turn what goes wrong with the form of a file into a `BadInputError` that names it."""
+    try:
+        yield
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, SyntaxError) as error:
+        raise BadInputError(reason, f"{path.name}: {type(error).__name__}: {error}") from error

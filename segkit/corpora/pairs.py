@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from segkit.corpora.base import Corpus
+from segkit.corpora.base import Corpus, files_below
 from segkit.errors import UsageError
 from segkit.schemas import Conversation, Problem, Track
 
@@ -55,7 +55,7 @@ A file that starts late: --set offsets=0,1.25 (seconds, for all), or --set offse
         """Both files of a conversation lie under the same folder; that folder is part of the id."""
         found: dict[str, tuple[list[Path], list[Path]]] = defaultdict(lambda: ([], []))
         patterns = self._patterns
-        for path in sorted(path for path in self.root.rglob("*") if not path.is_dir()):
+        for path in files_below(self.root, ""):
             for side, pattern in enumerate(patterns):
                 if match := pattern.fullmatch(path.relative_to(self.root).as_posix()):
                     found[(match["folder"] or "") + match["id"]][side].append(path)

@@ -1,20 +1,15 @@
 """A folder of two-channel recordings, one speaker per channel, with or without words."""
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from segkit.audio import EXTENSIONS, probe
-from segkit.corpora.base import Corpus
+from segkit.corpora.base import Corpus, files_below, read_json, reading
 from segkit.errors import BadInputError
-from segkit.schemas import Conversation, Problem, Track, Word
-
-OTHER_CONTAINERS = frozenset({".aac", ".amr", ".m4a", ".mka", ".mkv", ".mov", ".mp4", ".webm", ".wma"})
-"""Audio that libsndfile does not open: reported, so that nobody misses it."""
+from segkit.schemas import Conversation, Problem, Track, Transcript, Word
 
 
 @dataclass(frozen=True)
@@ -42,7 +37,7 @@ class Stereo(Corpus):
     how_to_get_it = "Bring your own recordings."
     tree = """\
 ROOT/any/depth/
-├── call.wav     two channels; or .flac .mp3 .ogg .opus .sph (uncompressed) ...
+├── call.wav     two channels; or .flac .mp3 .ogg .opus .sph .m4a .mp4 ...
 └── call.json    optional words, here or anywhere below ROOT under the same stem, as
                  [{"speaker": "A", "word": "hi", "start": 0.1, "end": 0.3}, ...]  or
                  {"alignments": [["hi", [0.1, 0.3], "SPEAKER_MAIN"], ...]}  (left = SPEAKER_MAIN)"""
@@ -51,10 +46,9 @@ ROOT/any/depth/
     def find(self) -> Iterator[Conversation | Problem]:
         """Every file of an audio type is a recording, named by its path without suffix."""
         by_id = defaultdict(list)
-        for path in sorted(path for path in self.root.rglob("*") if not path.is_dir()):
-            if path.suffix.lower() in EXTENSIONS | OTHER_CONTAINERS:
-                by_id[path.relative_to(self.root).with_suffix("").as_posix()].append(path)
-        for recording_id, paths in by_id.items():
+        for path in files_below(self.root, *EXTENSIONS):
+            by_id[path.relative_to(self.root).with_suffix("").as_posix()].append(path)
+        for recording_id, paths in sorted(by_id.items()):
             yield self._recording(recording_id, paths)
 
     def _recording(self, recording_id: str, paths: list[Path]) -> Conversation | Problem:
@@ -62,21 +56,18 @@ ROOT/any/depth/
         if len(paths) > 1:
             names = ", ".join(p.name for p in paths)
             return Problem(recording_id, "two files claim one id", f"{names}: keep one of them")
-        if path.suffix.lower() in OTHER_CONTAINERS:
-            detail = f"{path.name}: libsndfile does not open {path.suffix}; convert it to wav or flac"
-            return Problem(recording_id, "unsupported container", detail)
         return Conversation(
             recording_id,
             self.name(),
             (Track(path, channel=0), Track(path, channel=1)),
-            transcript=self._transcript(path),
+            transcripts=self._transcripts(path),
             language=self.options.language or None,
             licence=self.options.licence,
         )
 
     def prepare(self, conversation: Conversation) -> None:
         """Check that there are two channels."""
-        path = conversation.tracks[0].path
+        (path,) = conversation.audio
         channels = probe(path).channels
         if channels != 2:
             detail = f"{path.name} has {channels}; two are expected, one speaker each"
@@ -85,23 +76,23 @@ ROOT/any/depth/
     @cached_property
     def _json_by_stem(self) -> dict[str, list[Path]]:
         found = defaultdict(list)
-        for path in sorted(self.root.rglob("*.json")):
+        for path in files_below(self.root, ".json"):
             found[path.stem].append(path)
         return found
 
-    def _transcript(self, path: Path) -> Path | None:
+    def _transcripts(self, path: Path) -> tuple[Path, ...]:
         """The JSON beside the recording, else the only one below the root with its stem."""
         candidates = self._json_by_stem.get(path.stem, [])
         beside = path.with_suffix(".json")
         if beside in candidates:
-            return beside
-        return candidates[0] if len(candidates) == 1 else None
+            return (beside,)
+        return tuple(candidates) if len(candidates) == 1 else ()
 
-    def words(self, conversation: Conversation) -> list[Word] | None:
+    def transcript(self, conversation: Conversation) -> Transcript | None:
         """Read the JSON of words, either form."""
-        if conversation.transcript is None:
-            return None
-        return read_words(conversation.transcript, tuple(self.options.speakers.split(",")))
+        for path in conversation.transcripts:
+            return Transcript(read_words(path, tuple(self.options.speakers.split(","))))
+        return None
 
 
 def read_words(path: Path, speakers: tuple[str, ...]) -> list[Word]:
@@ -114,8 +105,8 @@ def read_words(path: Path, speakers: tuple[str, ...]) -> list[Word]:
     Raises:
         BadInputError: not JSON, not of that form, or with other labels.
     """
-    try:
-        content: Any = json.loads(path.read_bytes())
+    content = read_json(path)
+    with reading(path):
         if isinstance(content, dict):
             rows = [(label, text, *times) for text, times, label in content["alignments"]]
             channel_of = {label: int(label != "SPEAKER_MAIN") for label, *_ in rows}
@@ -127,6 +118,3 @@ def read_words(path: Path, speakers: tuple[str, ...]) -> list[Word]:
             detail = f"its speakers {sorted(unknown)} are not {list(speakers)}; name both with --set speakers=..."
             raise BadInputError("unknown speakers", f"{path.name}: {detail}")
         return [Word(channel_of[label], str(text), float(a), float(b)) for label, text, a, b in rows]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        detail = f"{path.name}: {type(error).__name__}: {error}"
-        raise BadInputError("unreadable transcript", detail) from error

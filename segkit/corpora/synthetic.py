@@ -22,7 +22,7 @@ import numpy as np
 
 from segkit.corpora.base import Corpus
 from segkit.errors import BadInputError, UsageError
-from segkit.schemas import Conversation, Intervals, Problem, Track, Word
+from segkit.schemas import Conversation, Intervals, Problem, Track, Transcript, Word
 from segkit.schemas.settings import added_later, fingerprint
 from segkit.synthesis import render
 from segkit.synthesis.voices import espeak_loader, voice_of
@@ -153,7 +153,7 @@ ROOT/
             truth = wav.with_suffix(".json")
             if not truth.exists():
                 espeak_loader()
-            yield Conversation(wav.stem, self.name(), (first, second), truth, language="en", licence=self.licence)
+            yield Conversation(wav.stem, self.name(), (first, second), (truth,), language="en", licence=self.licence)
 
     def prepare(self, conversation: Conversation) -> None:
         """Render the wav and the truth of `conversation` unless both are there.
@@ -161,8 +161,8 @@ ROOT/
         Raises:
             MissingExtraError: espeak-ng is not installed.
         """
-        wav, truth = conversation.tracks[0].path, conversation.transcript
-        if truth is None or (truth.exists() and wav.exists()):
+        (wav,), (truth,) = conversation.audio, conversation.transcripts
+        if truth.exists() and wav.exists():
             return
         o, index = self.options, int(conversation.id)
         first, second = self._speakers(index)
@@ -176,6 +176,6 @@ ROOT/
         first, second = partners(index, self.options.speakers)
         return self.options.first_speaker + first, self.options.first_speaker + second
 
-    def words(self, conversation: Conversation) -> list[Word] | None:
+    def transcript(self, conversation: Conversation) -> Transcript:
         """The words of the truth, at espeak's own times."""
-        return None if conversation.transcript is None else read_truth(conversation.transcript).words
+        return Transcript(read_truth(conversation.transcripts[0]).words)

@@ -5,9 +5,7 @@ into it (the recordings, their files' sizes, the VAD settings), so a later run w
 or one that was interrupted, finds what is done, whatever the number of workers.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from hashlib import blake2b
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +14,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from segkit import corpora
-from segkit.audio import Recording, Samples
+from segkit.audio import Recording
 from segkit.errors import BadInputError
 from segkit.extract.job import Job
-from segkit.schemas import Conversation, Intervals, Track, Word
+from segkit.extract.listen import UNEXPECTED, detect_speech, noting
+from segkit.schemas import NO_INTERVALS, Conversation, Intervals, Track, Transcript
 from segkit.schemas.arrow import ANNOTATIONS, SCHEMA_VERSION
 from segkit.schemas.settings import fingerprint
 from segkit.segmenters import vad
+from segkit.segmenters.timeline import clip, merged
+from segkit.segmenters.trust import Evidence
 
-UNEXPECTED = "unexpected error"
 CHUNK_RECORDINGS = 8
 CHUNK_BYTES = 256 << 20
 PASSING = {"file cannot be opened", UNEXPECTED}
@@ -41,7 +41,7 @@ def chunks(job: Job, conversations: list[Conversation]) -> dict[Path, list[Conve
     groups: list[list[Conversation]] = [[]]
     filled = 0
     for conversation in conversations:
-        size = sum(_size(track.path) for track in conversation.tracks)
+        size = sum(map(_size, conversation.audio))
         if len(groups[-1]) == CHUNK_RECORDINGS or (groups[-1] and filled + size > CHUNK_BYTES):
             groups.append([])
             filled = 0
@@ -69,22 +69,21 @@ def _part_path(job: Job, group: list[Conversation]) -> Path:
         )
         for c in group
     ]
-    name = fingerprint(SCHEMA_VERSION, job.corpus, job.options, job.settings.vad, inputs)
+    name = fingerprint(SCHEMA_VERSION, job.corpus, job.options, job.settings.vad, job.needs_audio, inputs)
     return job.annotations_dir / f"{name}.parquet"
 
 
 def _files(conversation: Conversation) -> list[Path]:
-    transcript = [] if conversation.transcript is None else [conversation.transcript]
-    return [track.path for track in conversation.tracks] + transcript
+    return [*conversation.audio, *conversation.transcripts]
 
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def relative(job: Job, path: Path) -> str:
+def relative(job: Job, path: Path | None) -> str | None:
     """A source path as the dataset names it: from the root of the corpus."""
-    return path.relative_to(job.root).as_posix()
+    return None if path is None else Path(os.path.relpath(path, job.root)).as_posix()
 
 
 def annotate(job: Job, group: list[Conversation], part: Path, device: str = "cpu") -> None:
@@ -93,17 +92,24 @@ def annotate(job: Job, group: list[Conversation], part: Path, device: str = "cpu
     rows = {c.id: _empty_row(job, c) for c in group}
     opened: dict[str, Recording] = {}
     for conversation in group:
-        with _noting(rows[conversation.id], "problem"):
-            corpus.prepare(conversation)
-            opened[conversation.id] = Recording(conversation.tracks)
-    for rate_hz in (8000, 16_000):
-        batch = {key: r for key, r in opened.items() if vad.rate_for(r.rate_hz) == rate_hz}
-        _detect_speech(vad.load(job.settings.vad, device), rows, batch, rate_hz)
-    for conversation in group:
         row = rows[conversation.id]
+        with noting(row, "problem"):
+            if job.needs_audio:
+                corpus.prepare(conversation)
+                opened[conversation.id] = recording = Recording(conversation.tracks)
+                _fill_facts(row, recording)
         if row["problem"] is None:
-            with _noting(row, "transcript_problem"):
-                row["words"] = _words(corpus.words(conversation), row["duration_s"])
+            with noting(row, "transcript_problem"):
+                fill_words(row, corpus.transcript(conversation))
+    if job.settings.vad.backend == "transcript":
+        for row in rows.values():
+            with noting(row, "problem"):
+                _fill_activity(row, job.settings.vad.min_silence_s)
+    else:
+        detect_speech(vad.load(job.settings.vad, device), rows, opened)
+    for row in rows.values():
+        with noting(row, "problem"):
+            _expect_two_speakers(row)
     draft = part.with_suffix(".tmp")
     pq.write_table(pa.Table.from_pylist(list(rows.values()), schema=ANNOTATIONS), draft, compression="zstd")
     draft.replace(part)
@@ -119,106 +125,86 @@ def _empty_row(job: Job, conversation: Conversation) -> dict[str, Any]:
         "corpus": conversation.corpus,
         "language": conversation.language,
         "licence": conversation.licence,
+        "derived": conversation.derived,
         "tracks": tracks,
     }
     return dict.fromkeys(ANNOTATIONS.names) | known
 
 
-@contextmanager
-def _noting(row: dict[str, Any], column: str) -> Iterator[None]:
-    """Turn an error into the row's problem: one bad recording never stops a run."""
-    try:
-        yield
-    except BadInputError as error:
-        row[column], row["detail"] = error.reason, error.detail
-    except Exception as error:  # an adapter's or a decoder's own; the reason is counted and shown
-        row[column], row["detail"] = UNEXPECTED, f"{type(error).__name__}: {error}"
+def _fill_facts(row: dict[str, Any], recording: Recording) -> None:
+    row["duration_s"] = recording.duration_s
+    for track, info in zip(row["tracks"], recording.infos, strict=True):
+        track |= {"rate_hz": info.rate_hz, "frames": info.frames}
 
 
-def _detect_speech(
-    detector: vad.VoiceActivityDetector, rows: dict[str, Any], batch: dict[str, Recording], rate_hz: int
-) -> None:
-    """Fill `activity`, `audio_hash`, `duration_s` and `tracks` of the rows of one batch."""
-    block_samples = detector.block_samples(rate_hz)
-    listeners = [_Listener(r.blocks(rate_hz, block_samples), rows[key]) for key, r in batch.items()]
-    with _one_thread():
-        found = detector.detect(listeners, rate_hz)
-    for (key, recording), listener, activity in zip(batch.items(), listeners, found, strict=True):
-        row = rows[key]
-        row["duration_s"] = recording.duration_s
-        for track, info in zip(row["tracks"], recording.infos, strict=True):
-            track |= {"rate_hz": info.rate_hz, "frames": info.frames}
-        row["activity"] = [track.tolist() for track in activity]
-        row["audio_hash"] = listener.hashes()
-        with _noting(row, "problem"):
-            if row["problem"] is None:
-                _expect_two_speakers(row)
+def fill_words(row: dict[str, Any], transcript: Transcript | None) -> None:
+    """Words in order, checked against the length of the recording; without audio, they tell it."""
+    if transcript is None:
+        return
+    if row["duration_s"] is None:
+        row["duration_s"] = max([word.end_s for word in transcript.words] + list(transcript.span_s or ()), default=0.0)
+    duration_s = row["duration_s"]
+    for word in transcript.words:
+        if not (-WORD_SLACK_S <= word.start_s <= word.end_s <= duration_s + WORD_SLACK_S):
+            raise BadInputError(
+                "words outside the recording",
+                f"{word.text!r} at {word.start_s}-{word.end_s} s, the recording lasts {duration_s:.2f} s",
+            )
+    row["words"] = [
+        {
+            "channel": w.channel,
+            "text": w.text.encode(errors="replace").decode(),  # JSON can hold half characters
+            "start_s": min(max(w.start_s, 0.0), duration_s),
+            "end_s": min(max(w.end_s, 0.0), duration_s),
+            "confidence": w.confidence,
+        }
+        for w in sorted(transcript.words, key=lambda w: (w.start_s, w.end_s, w.channel))
+    ]
+    row["words_source"] = f"corpus, {transcript.unit}s"
+    row["words_dropped"] = [{"reason": reason, "count": n} for reason, n in sorted(transcript.dropped.items())]
+    row["transcribed_s"] = transcript.span_s
+    row["others"] = clip(merged(transcript.others), 0.0, duration_s).tolist()
+
+
+def _fill_activity(row: dict[str, Any], min_silence_s: float) -> None:
+    """Speech is where words are; silences that are too short for a silence of VAD count as speech."""
+    if row["problem"] is None:
+        if row["words"] is None:
+            reason, row["transcript_problem"] = row["transcript_problem"] or "no transcript", None
+            raise BadInputError(reason, row["detail"] or "--vad transcript takes speech from the words, found none")
+        row["activity"] = [track.tolist() for track in spans_of_words(row["words"], min_silence_s)]
 
 
 def _expect_two_speakers(row: dict[str, Any]) -> None:
-    if len(set(row["audio_hash"])) == 1:
+    if row["problem"] is not None:
+        return
+    if row["audio_hash"] and len(set(row["audio_hash"])) == 1:
         raise BadInputError("both channels are the same", "expected one speaker per channel, found one signal on both")
     for channel, activity in enumerate(row["activity"]):
         if not activity:
             raise BadInputError("silent track", f"found no speech on track {channel}, expected two speakers")
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """One torch thread, as many workers share the cores; and the same sums for any number of cores."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-class _Listener:
-    """Passes the blocks of a recording on, and hashes each track; an error ends it and is noted."""
-
-    def __init__(self, blocks: Iterator[Samples], row: dict[str, Any]) -> None:
-        self.blocks, self.row = blocks, row
-        self.digests = [blake2b(digest_size=16), blake2b(digest_size=16)]
-
-    def __iter__(self) -> Iterator[Samples]:
-        return self
-
-    def __next__(self) -> Samples:
-        with _noting(self.row, "problem"):
-            block = next(self.blocks, None)
-            if block is not None:
-                for digest, track in zip(self.digests, block, strict=True):
-                    digest.update(np.rint(track * 32768).astype(np.int32))
-                return block
-        raise StopIteration
-
-    def hashes(self) -> list[str]:
-        return [digest.hexdigest() for digest in self.digests]
+def spans_of_words(words: list[dict[str, Any]], min_silence_s: float = 0.0) -> tuple[Intervals, Intervals]:
+    """When the words of each track are said, sorted and disjoint."""
+    first, second = (
+        merged(
+            np.array([(w["start_s"], w["end_s"]) for w in words if w["channel"] == channel]).reshape(-1, 2),
+            min_silence_s,
+        )
+        for channel in (0, 1)
+    )
+    return first, second
 
 
-def _words(words: list[Word] | None, duration_s: float) -> list[dict[str, Any]] | None:
-    """Words in order, checked against the length of the recording."""
-    if words is None:
-        return None
-    for word in words:
-        if not (-WORD_SLACK_S <= word.start_s <= word.end_s <= duration_s + WORD_SLACK_S):
-            raise BadInputError(
-                "words outside the recording",
-                f"{word.text!r} at {word.start_s}-{word.end_s} s, the recording lasts {duration_s:.2f} s",
-            )
-    return [
-        {
-            "channel": w.channel,
-            "text": w.text.encode(errors="replace").decode(),  # JSON can hold half characters
-            "start_s": min(max(w.start_s, 0.0), duration_s),
-            "end_s": min(w.end_s, duration_s),
-            "confidence": w.confidence,
-        }
-        for w in sorted(words, key=lambda w: (w.start_s, w.end_s, w.channel))
-    ]
+def evidence_of(row: dict[str, Any], activity: tuple[Intervals, Intervals]) -> Evidence:
+    """What the annotation of a recording says beside the activity."""
+    return Evidence(
+        activity,
+        None if row.get("words") is None else spans_of_words(row["words"]),
+        np.array(row["others"] or NO_INTERVALS).reshape(-1, 2),
+        tuple(row["transcribed_s"] or (-np.inf, np.inf)),
+    )
 
 
 def activity_of(cell: pa.ListScalar) -> tuple[Intervals, Intervals]:
@@ -229,5 +215,7 @@ def activity_of(cell: pa.ListScalar) -> tuple[Intervals, Intervals]:
 
 def tracks_of(row: dict[str, Any], root: Path) -> tuple[Track, Track]:
     """The tracks of an annotated recording, as they were found."""
-    first, second = (Track(root / t["path"], t["channel"], t["offset_s"], t["speaker"]) for t in row["tracks"])
+    first, second = (
+        Track(t["path"] and root / t["path"], t["channel"], t["offset_s"], t["speaker"]) for t in row["tracks"]
+    )
     return first, second

@@ -40,6 +40,7 @@ class Job:
         seed: for the selection and the splits.
         rate_hz: rate of the audio; None keeps the source's.
         limit: use the first recordings only.
+        annotations_only: write segments without audio, which need not be at hand if VAD is "transcript".
     """
 
     corpus: str
@@ -54,6 +55,7 @@ class Job:
     seed: int = 0
     rate_hz: int | None = 24_000
     limit: int | None = None
+    annotations_only: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "axes", tuple(axis for axis in Axis if axis in self.axes))  # in one order, once
@@ -82,6 +84,11 @@ class Job:
         choices = {name: getattr(self, name) for name in self.__dataclass_fields__}
         del choices["root"], choices["out"]
         return as_json({"segkit": segkit.__version__, "schema": SCHEMA_VERSION, **choices})
+
+    @property
+    def needs_audio(self) -> bool:
+        """Whether recordings without audio are of no use."""
+        return not (self.annotations_only and self.settings.vad.backend == "transcript")
 
     @property
     def settings_hash(self) -> str:

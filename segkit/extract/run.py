@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from segkit.errors import NothingUsableError, UsageError, nearest
-from segkit.extract.annotate import activity_of, annotate, chunks, is_done
+from segkit.extract.annotate import activity_of, annotate, chunks, evidence_of, is_done
 from segkit.extract.card import write_card
 from segkit.extract.cut import Shard, finished, plan_shards, write_shard
 from segkit.extract.engine import ENGINES, run_tasks
@@ -28,6 +28,7 @@ from segkit.schemas import Axis, Conversation, Intervals, Problem
 from segkit.schemas.arrow import ANNOTATIONS
 from segkit.segmenters import vad
 from segkit.segmenters.axes import find_patterns
+from segkit.segmenters.trust import screen
 
 Hook = Callable[[str, int, int, dict[str, float]], None]
 """Called as hook(stage, done, total, facts): "annotating" counts recordings, "writing" segments. The
@@ -62,7 +63,8 @@ def run(
     if engine not in ENGINES:
         raise UsageError(f"Unknown engine {engine!r}. {nearest(engine, ENGINES)}")
     job = replace(job, root=job.root.absolute(), out=job.out.absolute())  # a worker may run elsewhere
-    vad.load(job.settings.vad, device)  # a wrong setting shows before anything is written
+    if job.settings.vad.backend != "transcript":
+        vad.load(job.settings.vad, device)  # a wrong setting shows before anything is written
     with claimed(job, overwrite):
         for draft in job.out.rglob("*.tmp"):  # of a process that was killed
             draft.unlink()
@@ -128,10 +130,11 @@ class Survey:
         self.done = 0
         self.annotated: dict[str, tuple[Annotated, frozenset[str]]] = {}
         self.facts: Counter[str] = Counter()
+        self.words_dropped: Counter[str] = Counter()
 
     def read(self, part: Path) -> None:
         """Take in the rows of one part."""
-        columns = [name for name in ANNOTATIONS.names if name != "words"]
+        columns = [name for name in ANNOTATIONS.names if name != "words" or self.job.settings.trust.needs_words]
         table = pq.read_table(part, columns=columns)
         for row, spoken in zip(table.drop(["activity"]).to_pylist(), table["activity"], strict=True):
             self.done += 1
@@ -143,12 +146,17 @@ class Survey:
         self.hook("annotating", self.done, self.total, dict(self.facts))
 
     def _add(self, row: dict[str, Any], activity: tuple[Intervals, Intervals], part: Path) -> None:
-        found = find_patterns(activity, self.job.settings, self.job.axes)
+        evidence = evidence_of(row, activity)
+        found = {
+            key: screen(candidates, evidence, self.job.settings.trust)
+            for key, candidates in find_patterns(activity, self.job.settings, self.job.axes).items()
+        }
         dropped = {axis: Counter[str]() for axis in self.job.axes}
         for (axis, _), candidates in found.items():
             dropped[axis].update(candidates.dropped)
             self.facts[axis] += len(candidates.kept)
         self.facts["hours"] += row["duration_s"] / 3600
+        self.words_dropped.update({each["reason"]: each["count"] for each in row["words_dropped"] or []})
         recording = Annotated(
             row["recording_id"],
             part,
@@ -157,7 +165,7 @@ class Survey:
             {key: candidates.kept for key, candidates in found.items()},
             dropped,
         )
-        self.annotated[recording.recording_id] = recording, frozenset(row["audio_hash"])
+        self.annotated[recording.recording_id] = recording, frozenset(row["audio_hash"] or [recording.recording_id])
 
     def usable(self) -> list[Annotated]:
         """The recordings by name, each audio once."""
@@ -238,6 +246,7 @@ def _report(
             "splits": dict(Counter(split_of.values())),
         },
         "segments": segments,
+        "words_dropped": dict(survey.words_dropped),
         "problems": {
             "counts": dict(Counter(p.reason for p in problems)),
             "list": [asdict(p) for p in problems],

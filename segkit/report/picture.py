@@ -41,10 +41,11 @@ def draw_segment(row: dict[str, Any]) -> Figure:
 
 
 def _draw_lane(axes: Axes, row: dict[str, Any], role: str) -> None:
-    samples, rate_hz = decode_flac(row[role]["bytes"])
-    times_s, low, high = _envelope(samples, rate_hz)
-    peak = max(float(np.abs(samples).max(initial=0.0)), 0.05)
-    axes.fill_between(times_s - row["context_s"], low / peak, high / peak, color=COLOURS[role], lw=0)
+    if row[role]:  # else these are annotations only
+        samples, rate_hz = decode_flac(row[role]["bytes"])
+        times_s, low, high = _envelope(samples, rate_hz)
+        peak = max(float(np.abs(samples).max(initial=0.0)), 0.05)
+        axes.fill_between(times_s - row["context_s"], low / peak, high / peak, color=COLOURS[role], lw=0)
     axes.axvspan(-row["context_s"], 0, color=CONTEXT, alpha=0.18, lw=0)
     for start_s, end_s in row[f"{role}_activity"]:
         axes.plot([start_s, end_s], [-1.12, -1.12], color=COLOURS[role], lw=5, solid_capstyle="butt")

@@ -91,7 +91,7 @@ def _of(corpus: str, axis: str, rows: list[dict[str, Any]], timeline: TimelineSe
         recordings=len({row["recording_id"] for row in rows}),
         speakers=len({row[f"{role}_speaker"] for row in rows for role in ("user", "agent")}),
         hours=round(sum(row["duration_s"] for row in rows) / 3600, 4),
-        clipped=sum(row["clipped"] for row in rows),
+        clipped=sum(row["clipped"] or False for row in rows),
         lengths={name: Distribution.of(values_s) for name, values_s in lengths.items() if values_s},
     )
 

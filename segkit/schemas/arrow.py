@@ -6,7 +6,7 @@
 
 import pyarrow as pa
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 
 AUDIO = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 """How `datasets.Audio` stores a clip: the bytes of an encoded file, and a name for it."""
@@ -24,6 +24,7 @@ _SEGMENT_WORD = pa.struct(
     ]
 )
 _RECORDING_WORD = pa.struct([("channel", pa.int8()), *[field for field in _SEGMENT_WORD if field.name != "speaker"]])
+_COUNT = pa.struct([("reason", pa.string()), ("count", pa.int64())])
 _TRACK = pa.struct(
     [
         ("path", pa.string()),
@@ -52,7 +53,7 @@ SEGMENTS = _schema(
         ("split", pa.string(), "train, validation or test; no speaker is in two of them"),
         ("language", pa.string(), "BCP 47 code; null when unknown"),
         ("licence", pa.string(), "terms of the recording"),
-        ("user", AUDIO, "audio of the user X, mono FLAC: context, then segment"),
+        ("user", AUDIO, "audio of the user X, mono FLAC: context, then segment; null in annotations"),
         ("agent", AUDIO, "audio of the agent Y, mono FLAC, as long as the user's"),
         ("context_s", pa.float64(), "length of the context at the beginning of the audio"),
         ("duration_s", pa.float64(), "length of the segment, the rest of the audio"),
@@ -77,8 +78,14 @@ SEGMENTS = _schema(
         (
             "words",
             pa.list_(_SEGMENT_WORD),
-            "words of user and agent from segment start; null without a transcript",
+            "words of user and agent from segment start; null without a transcript of the whole segment",
         ),
+        ("words_source", pa.string(), "where the words are from, and whether each is a word or a whole utterance"),
+        ("speech_without_words", pa.float64(), "share of the speech outside of all words; null without words"),
+        ("words_without_speech", pa.float64(), "share of the words' time outside of speech; null without words"),
+        ("overlap_s", pa.float64(), "how long both speak at once in the segment"),
+        ("third_party_s", pa.float64(), "how long somebody else speaks in the segment, as far as the corpus tells"),
+        ("derived", pa.string(), "how one signal became two tracks (diarization); null where each has a channel"),
         ("user_snr_db", pa.float64(), "speech over background in the user's audio; null if unmeasurable"),
         ("agent_snr_db", pa.float64(), "speech over background in the agent's audio; null if unmeasurable"),
         (
@@ -87,8 +94,8 @@ SEGMENTS = _schema(
             "level of a lone speaker in the other one's channel, the worse way round; null if unmeasurable",
         ),
         ("clipped", pa.bool_(), "whether the audio of either speaker is clipped"),
-        ("user_path", pa.string(), "source file of the user, relative to the corpus root"),
-        ("agent_path", pa.string(), "source file of the agent, relative to the corpus root"),
+        ("user_path", pa.string(), "source file of the user, relative to the corpus root; null without audio"),
+        ("agent_path", pa.string(), "source file of the agent, relative to the corpus root; null without audio"),
         ("segkit_version", pa.string(), "version of segkit that wrote the row"),
         ("settings_hash", pa.string(), "hash of the settings, as in run.json"),
     ]
@@ -102,10 +109,15 @@ ANNOTATIONS = _schema(
         ("language", pa.string(), "BCP 47 code; null when unknown"),
         ("licence", pa.string(), "terms of the recording"),
         ("duration_s", pa.float64(), "length of the recording; null if unusable"),
-        ("tracks", pa.list_(_TRACK), "the two tracks; path relative to the corpus root"),
+        ("tracks", pa.list_(_TRACK), "the two tracks; path relative to the corpus root, null without audio"),
+        ("derived", pa.string(), "how one signal became two tracks (diarization); null where each has a channel"),
         ("activity", pa.list_(INTERVALS), "speech of each track, seconds of the recording"),
+        ("others", INTERVALS, "speech of third parties, seconds of the recording"),
         ("words", pa.list_(_RECORDING_WORD), "words, sorted by start; null without a transcript"),
-        ("audio_hash", pa.list_(pa.string()), "hash of each track's samples, to find duplicates"),
+        ("words_source", pa.string(), "where the words are from, and whether each is a word or a whole utterance"),
+        ("words_dropped", pa.list_(_COUNT), "entries of the transcript that could not be used, by reason"),
+        ("transcribed_s", pa.list_(pa.float64()), "start and end of the transcribed part; null: all"),
+        ("audio_hash", pa.list_(pa.string()), "hash of each track's samples, to find duplicates; null if not read"),
         ("problem", pa.string(), "why the recording cannot be used; null if it can"),
         ("transcript_problem", pa.string(), "why the transcript cannot be used; null if it can"),
         ("detail", pa.string(), "details of the problem"),

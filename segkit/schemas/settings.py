@@ -22,15 +22,21 @@ from segkit.errors import UsageError, nearest
 T = TypeVar("T")
 
 
+def added_later(default: Any) -> Any:
+    """A field for settings whose identity is on users' disks: at its default, all that was made keeps its name."""
+    return field(default=default, metadata={"added_later": True})
+
+
 @dataclass(frozen=True)
 class VadSettings:
     """Voice activity detection. The paper uses Silero and names no value: these are Silero's defaults."""
 
-    backend: str = "silero"  # paper 3.3; also: webrtc
+    backend: str = "silero"  # paper 3.3; also: webrtc, pyannote, transcript (the words' own times)
     threshold: float = 0.5  # Silero; speech ends below threshold - 0.15
     min_speech_s: float = 0.25  # Silero: shorter speech is dropped
     min_silence_s: float = 0.1  # Silero: shorter silence does not end speech
     speech_pad_s: float = 0.0  # segkit; Silero pads 0.03 s on each side, which shortens every gap by 0.06 s
+    model: str = added_later("")  # for pyannote: a file, or an id on the Hub; without one, the one inside whisperx
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,20 @@ class InterruptionCriteria:
 
 
 @dataclass(frozen=True)
+class TrustCriteria:
+    """What a segment of any axis must meet; all of it is segkit's."""
+
+    max_third_party_s: float = 0.0  # speech of somebody else, where a corpus has more than two speakers
+    max_speech_without_words: float = 1.0  # share of the speech that VAD finds
+    max_words_without_speech: float = 1.0  # share of the time that the words of the transcript take
+
+    @property
+    def needs_words(self) -> bool:
+        """Whether a threshold is about words."""
+        return self.max_speech_without_words < 1 or self.max_words_without_speech < 1
+
+
+@dataclass(frozen=True)
 class Settings:
     """All settings that decide which segments there are."""
 
@@ -83,6 +103,7 @@ class Settings:
     turn_taking: TurnTakingCriteria = field(default_factory=TurnTakingCriteria)
     backchannel: BackchannelCriteria = field(default_factory=BackchannelCriteria)
     interruption: InterruptionCriteria = field(default_factory=InterruptionCriteria)
+    trust: TrustCriteria = added_later(TrustCriteria())  # noqa: RUF009 - it is frozen
 
 
 PRESETS = {
@@ -155,11 +176,6 @@ def as_json(value: Any) -> Any:
     if value is None or isinstance(value, (str, bool, int)) or (isinstance(value, float) and math.isfinite(value)):
         return value
     return str(value)
-
-
-def added_later(default: Any) -> Any:
-    """A field for settings whose identity is on users' disks: at its default, all that was made keeps its name."""
-    return field(default=default, metadata={"added_later": True})
 
 
 def _is_as_before(settings: Any, f: dataclasses.Field[Any]) -> bool:

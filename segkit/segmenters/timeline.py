@@ -69,6 +69,40 @@ def count_inside(intervals: Intervals, windows: Intervals) -> NDArray[np.intp]:
     return np.maximum(ended - not_begun, 0)
 
 
+def merged(intervals: Intervals, min_silence_s: float = 0.0) -> Intervals:
+    """The union of intervals in any order, (n, 2), and of the silences between them shorter than `min_silence_s`.
+
+    >>> merged(np.array([[2.0, 3.0], [0.0, 1.0], [0.5, 1.5], [3.05, 4.0]]), min_silence_s=0.1).tolist()
+    [[0.0, 1.5], [2.0, 4.0]]
+    """
+    intervals = intervals[np.argsort(intervals[:, 0], kind="stable")]
+    ends = np.maximum.accumulate(intervals[:, 1]) if len(intervals) else intervals[:, 1]
+    silence_s = seconds(intervals[1:, 0] - ends[:-1])
+    apart = (silence_s > 0) & (silence_s >= min_silence_s)
+    first = np.concatenate([np.ones(min(len(intervals), 1), bool), apart])
+    last = np.concatenate([apart, np.ones(min(len(intervals), 1), bool)])
+    return np.stack([intervals[first, 0], ends[last]], axis=1)
+
+
+def common(a: Intervals, b: Intervals) -> Intervals:
+    """Where two activities overlap, sorted and disjoint."""
+    edges = np.unique(np.concatenate([a.ravel(), b.ravel()]))
+    pieces = np.stack([edges[:-1], edges[1:]], axis=1)
+    return pieces[(count_touching(a, pieces) > 0) & (count_touching(b, pieces) > 0)]
+
+
+def covered_s(intervals: Intervals, windows: Intervals) -> NDArray[np.float64]:
+    """How long an activity lasts within each of `windows`, shape (len(windows),)."""
+    so_far = np.concatenate([[0.0], np.cumsum(intervals[:, 1] - intervals[:, 0])])
+
+    def until(times_s: NDArray[np.float64]) -> NDArray[np.float64]:
+        begun = np.searchsorted(intervals[:, 0], times_s, side="right")
+        running = np.maximum(np.append(intervals[:, 1], -np.inf)[begun - 1] - times_s, 0.0)
+        return so_far[begun] - np.where(begun > 0, running, 0.0)
+
+    return until(windows[:, 1]) - until(windows[:, 0])
+
+
 def touching(intervals: Intervals, start_s: float, end_s: float) -> Intervals:
     """Those of `intervals` that share time with one window, whole."""
     return intervals[(intervals[:, 0] < end_s) & (intervals[:, 1] > start_s)]

@@ -58,12 +58,16 @@ def rate_for(rate_hz: int) -> int:
 
 
 def load(settings: VadSettings, device: str = "cpu") -> VoiceActivityDetector:
-    """The detector that the settings name. The device is Silero's; WebRTC's runs on the CPU only."""
+    """The detector that the settings name. The device is for networks; WebRTC's runs on the CPU only."""
     if settings.backend == "silero":
         return Silero(settings, device)
     if settings.backend == "webrtc":
         return WebRtc(settings)
-    hint = nearest(settings.backend, ["silero", "webrtc"])
+    if settings.backend == "pyannote":
+        from segkit.segmenters.pyannote import Pyannote  # takes seconds to import
+
+        return Pyannote(settings, device)
+    hint = nearest(settings.backend, ["silero", "webrtc", "pyannote", "transcript"])
     raise UsageError(f"Unknown VAD backend {settings.backend!r}. {hint}")
 
 

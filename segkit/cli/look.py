@@ -58,11 +58,10 @@ def corpora(
         f"How to get it: {corpus.how_to_get_it}",
         "",
         corpus.tree,
-        "",
-        cleandoc(corpus.Options.__doc__ or ""),
-        "",
-        "Defaults: " + " ".join(f'--set "{name}={value}"' for name, value in vars(corpus.Options()).items()),
     ]
+    if defaults := vars(corpus.Options()):
+        lines += ["", cleandoc(corpus.Options.__doc__ or ""), ""]
+        lines += ["Defaults: " + " ".join(f'--set "{name}={value}"' for name, value in defaults.items())]
     out.print("\n".join(lines), **PLAIN)
 
 

@@ -1,5 +1,6 @@
 """What an adapter is. Adding a corpus is adding one file beside this one (see `segkit.corpora`)."""
 
+import csv
 import json
 import os
 from abc import ABC, abstractmethod
@@ -107,13 +108,13 @@ def read_text(path: Path) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, reason: str = "unreadable transcript") -> Any:
     """What a JSON file holds.
 
     Raises:
         BadInputError: it cannot be read, or is no JSON.
     """
-    with reading(path):
+    with reading(path, reason):
         return json.loads(path.read_bytes().decode("utf-8-sig"))
 
 
@@ -122,5 +123,14 @@ def reading(path: Path, reason: str = "unreadable transcript") -> Iterator[None]
     """Turn what goes wrong with the form of a file into a `BadInputError` that names it."""
     try:
         yield
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, SyntaxError) as error:
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        SyntaxError,
+        csv.Error,
+    ) as error:
         raise BadInputError(reason, f"{path.name}: {type(error).__name__}: {error}") from error

@@ -10,10 +10,9 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator
-from functools import cached_property
 from pathlib import Path
 
-from segkit.corpora.base import Corpus, files_below, read_text
+from segkit.corpora.base import Corpus, files_below, read_text, reading
 from segkit.errors import BadInputError
 from segkit.schemas import Conversation, Problem, Track, Transcript
 
@@ -45,41 +44,38 @@ ROOT/any/depth/
 
     def find(self) -> Iterator[Conversation | Problem]:
         """A call for each number that audio or transcripts have."""
-        audio: dict[str, list[Path]] = defaultdict(list)
-        texts: dict[str, dict[str, Path]] = defaultdict(dict)
-        for path in files_below(self.root, ".sph", ".wav", ".flac", ".text"):
+        calls: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+        callers: dict[tuple[str, str], str] = {}
+        for path in files_below(self.root, ".sph", ".wav", ".flac", ".text", "call_con_tab.csv"):
             if match := AUDIO.fullmatch(path.name):
-                audio[match["call"]].append(path)
+                calls[match["call"]]["audio"].append(path)
             elif match := TRANSCRIPT.fullmatch(path.name):
-                texts[match["call"]][match["kind"] + match["side"]] = path
-        for call in sorted(audio.keys() | texts.keys()):
-            yield from self._call(call, audio[call], texts[call])
+                calls[match["call"]][match["kind"] + match["side"]].append(path)
+            elif path.suffix == ".csv":
+                try:
+                    callers |= read_callers(path)
+                except BadInputError as error:
+                    yield Problem(path.name, error.reason, error.detail)
+        for call, files in sorted(calls.items()):
+            first, second = callers.get((call, "A")), callers.get((call, "B"))
+            yield from self._call(f"sw{call}", files, (first, second))
 
-    def _call(self, call: str, audio: list[Path], texts: dict[str, Path]) -> Iterator[Conversation | Problem]:
-        name = f"sw{call}"
-        if len(audio) > 1:
-            yield Problem(name, "two files claim one id", f"{', '.join(str(p) for p in audio)}: keep one of them")
+    def _call(
+        self, name: str, files: dict[str, list[Path]], callers: tuple[str | None, str | None]
+    ) -> Iterator[Conversation | Problem]:
+        if doubled := ", ".join(str(path) for paths in files.values() if len(paths) > 1 for path in paths):
+            yield Problem(name, "two files claim one id", f"{doubled}: keep one of each")
             return
-        kind = "word" if texts.keys() & {"wordA", "wordB"} else "trans"
-        transcripts = tuple(texts[kind + side] for side in SIDES if kind + side in texts)
+        kind = "word" if files.keys() & {"wordA", "wordB"} else "trans"
+        transcripts = tuple(files[kind + side][0] for side in SIDES if kind + side in files)
         if len(transcripts) == 1:
             yield Problem(name, "missing partner", f"found {transcripts[0].name}, but nothing for the other side")
             transcripts = ()
-            if not audio:
+            if "audio" not in files:
                 return
-        path = audio[0] if audio else None
-        first, second = (Track(path, i, speaker=self._speakers.get((call, side))) for i, side in enumerate(SIDES))
+        path = files["audio"][0] if "audio" in files else None
+        first, second = (Track(path, channel, speaker=caller) for channel, caller in enumerate(callers))
         yield Conversation(name, self.name(), (first, second), transcripts, language="en", licence=self.licence)
-
-    @cached_property
-    def _speakers(self) -> dict[tuple[str, str], str]:
-        """The caller of each side of each call, from the LDC's `call_con_tab.csv`; empty without it."""
-        found = {}
-        for path in files_below(self.root, "call_con_tab.csv"):
-            for row in csv.reader(read_text(path).split("\n"), skipinitialspace=True):
-                if len(row) > 2 and row[1] in SIDES:
-                    found[row[0], row[1]] = row[2]
-        return found
 
     def transcript(self, conversation: Conversation) -> Transcript | None:
         """Words, or utterances where there are no word files, of both sides."""
@@ -101,6 +97,17 @@ ROOT/any/depth/
             raise BadInputError("unreadable transcript", f"{names}: no line is `name start end text`")
         transcript.span_s = 0.0, end_s
         return transcript
+
+
+def read_callers(path: Path) -> dict[tuple[str, str], str]:
+    """The number of the caller on each side of each call, from the LDC's `call_con_tab.csv`.
+
+    Raises:
+        BadInputError: it cannot be read.
+    """
+    with reading(path, "unreadable table"):
+        rows = list(csv.reader(read_text(path).split("\n"), skipinitialspace=True))
+    return {(row[0], row[1]): row[2] for row in rows if len(row) > 2 and row[1] in SIDES}
 
 
 def spoken(text: str) -> str:

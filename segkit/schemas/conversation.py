@@ -63,7 +63,7 @@ class Transcript:
         words: in any order.
         unit: what one `Word` is: "word" or "utterance".
         span_s: the transcribed part of the recording, (start_s, end_s); None: all of it.
-        others: when third parties speak, sorted and disjoint.
+        others: when third parties speak, in any order.
         dropped: entries without usable times or text, by reason.
     """
 

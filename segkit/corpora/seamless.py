@@ -1,0 +1,100 @@
+"""Seamless Interaction: two people face to face, improvising on a prompt or talking freely, a file per participant.
+
+Meta's release (https://github.com/facebookresearch/seamless_interaction), as its download tools lay it out. The audio
+is denoised against bleed; words are those of a speech recogniser, times in seconds of the participant's own file.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from segkit.corpora.base import Corpus, files_below, read_json, reading
+from segkit.errors import UsageError
+from segkit.schemas import Conversation, Problem, Track, Transcript
+
+FILE = re.compile(r"(?P<interaction>(?P<vendor>V\d+)_S\d+_I\d+)_(?P<participant>P\d+[A-Z]?)\.(?P<kind>wav|json)")
+LABELS = ("improvised", "naturalistic")
+
+
+@dataclass(frozen=True)
+class SeamlessOptions:
+    """Options of the corpus `seamless`.
+
+    Attributes:
+        label: take only interactions below folders of this name: "improvised" or "naturalistic"; empty for both.
+    """
+
+    label: str = ""
+
+
+class Seamless(Corpus):
+    """The two files of an interaction are matched by vendor, session and interaction, `V00_S0809_I00000582`."""
+
+    title = "Seamless Interaction: 4,000 h of two people face to face, 4,000 participants"
+    licence = "CC-BY-NC-4.0"
+    redistributable = True
+    citation = (
+        "Agrawal et al. (2025), Seamless Interaction: Dyadic Audiovisual Motion Modeling and Large-Scale Dataset, "
+        "arXiv 2506.22554"
+    )
+    how_to_get_it = (
+        "https://huggingface.co/datasets/facebook/seamless-interaction, with the tools of "
+        "https://github.com/facebookresearch/seamless_interaction. Only the .wav and .json files are read."
+    )
+    tree = """\
+ROOT/any/depth/
+└── improvised/train/0000/0005/                  label, split, batch, archive
+    ├── V00_S0809_I00000582_P0947.wav            one per participant; optional with --vad transcript
+    ├── V00_S0809_I00000582_P0947.json           optional: words
+    ├── V00_S0809_I00000582_P0948.wav
+    └── V00_S0809_I00000582_P0948.json"""
+    Options = SeamlessOptions
+
+    def find(self) -> Iterator[Conversation | Problem]:
+        """An interaction for each vendor, session and interaction that the files name."""
+        wanted = self.options.label
+        if wanted not in ("", *LABELS):
+            raise UsageError(f"Option 'label' got {wanted!r}. Expected {' or '.join(LABELS)}, or nothing for both.")
+        found: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+        for path in files_below(self.root, ".wav", ".json"):
+            if (match := FILE.fullmatch(path.name)) and (not wanted or wanted in path.parts):
+                found[match["interaction"]][path.name].append(path)
+        for interaction, files in sorted(found.items()):
+            yield from self._interaction(interaction, files)
+
+    def _interaction(self, interaction: str, files: dict[str, list[Path]]) -> Iterator[Conversation | Problem]:
+        people = sorted({Path(name).stem for name in files})
+        if doubled := ", ".join(str(path) for paths in files.values() if len(paths) > 1 for path in paths):
+            yield Problem(interaction, "two files claim one id", f"{doubled}: keep one of each name")
+        elif len(people) > 2:
+            yield Problem(interaction, "more than two participants", f"found {', '.join(people)}, expected two")
+        elif len(people) < 2:
+            yield Problem(interaction, "missing partner", f"found {', '.join(sorted(files))}, but nobody else")
+        else:
+            transcripts = tuple(files[f"{person}.json"][0] for person in people if f"{person}.json" in files)
+            if len(transcripts) == 1:
+                yield Problem(interaction, "missing partner", f"found {transcripts[0].name}, but no words of the other")
+                transcripts = ()
+            first, second = (_track(person, files) for person in people)
+            yield Conversation(interaction, self.name(), (first, second), transcripts, "en", self.licence)
+
+    def transcript(self, conversation: Conversation) -> Transcript | None:
+        """The words of both; None where the recogniser was not run on both."""
+        recognised = [read_json(path) for path in conversation.transcripts]
+        transcript = Transcript()
+        for channel, (path, content) in enumerate(zip(conversation.transcripts, recognised, strict=True)):
+            with reading(path):
+                if "metadata:transcript" not in content:
+                    return None
+                for word in (word for segment in content["metadata:transcript"] for word in segment["words"]):
+                    transcript.add(channel, word["word"], word.get("start"), word.get("end"), word.get("score"))
+        return transcript if recognised else None
+
+
+def _track(person: str, files: dict[str, list[Path]]) -> Track:
+    """The track of `V00_S0809_I00000582_P0947`; participants are numbered anew by each vendor."""
+    vendor, _, _, participant = person.split("_")
+    paths = files.get(f"{person}.wav")
+    return Track(paths[0] if paths else None, speaker=f"{vendor}_{participant}")

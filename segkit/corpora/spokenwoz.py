@@ -1,0 +1,103 @@
+"""SpokenWOZ: task-oriented calls between a user and an agent, with the words of an ASR.
+
+Si et al. (2023), arXiv 2305.13040. Channel 0 is the user, channel 1 the agent. A release has one `data.json` of all its
+calls, `{"MUL0001": {"log": [{"tag": "user", "words": [{"Word", "BeginTime", "EndTime"}, ...]}, ...]}}`, in
+milliseconds; excerpts have a file for each call, `[{"speaker": "A", "word", "start", "end"}, ...]`, in seconds.
+In all calls that were looked at, words divide the time of a turn by their length: a pause inside has words, too.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from segkit.corpora.base import Corpus, files_below, read_json, reading
+from segkit.errors import BadInputError
+from segkit.schemas import Conversation, Problem, Track, Transcript
+
+# The archives were packed on a Mac: beside each file there may be another one, `._MUL0001.wav`, that holds no audio.
+FILE = re.compile(r"(?P<call>(MUL|SNG)\d{4})\.(wav|json)")
+TABLE = "data.json"
+PARTIES = ("user", "system")
+LABELS = "AB"
+
+Call = list[tuple[int, str, float, float]]
+"""The words of a call: channel, text, start_ms, end_ms."""
+
+
+class SpokenWoz(Corpus):
+    """Audio and words are matched by the name of the call."""
+
+    title = "SpokenWOZ: 5,700 task-oriented calls, 249 h"
+    licence = "CC-BY-NC-4.0"
+    redistributable = True
+    citation = (
+        "Si et al. (2023), SpokenWOZ: A Large-Scale Speech-Text Benchmark for Spoken Task-Oriented Dialogue Agents, "
+        "NeurIPS"
+    )
+    how_to_get_it = "https://spokenwoz.github.io/SpokenWOZ-github.io/"
+    tree = """\
+ROOT/any/depth/
+├── audio_5700_train_dev/MUL0001.wav     two channels; optional with --vad transcript
+├── text_5700_train_dev/data.json        the words of all calls
+├── audio_5700_test/..., text_5700_test/...
+└── text/MUL0001.json                    or a file for each call"""
+
+    def find(self) -> Iterator[Conversation | Problem]:
+        """A call for each name that has audio or words."""
+        audio: dict[str, list[Path]] = defaultdict(list)
+        texts: dict[str, list[Path]] = defaultdict(list)
+        for path in files_below(self.root, ".wav", ".json"):
+            if match := FILE.fullmatch(path.name):
+                (audio if path.suffix == ".wav" else texts)[match["call"]].append(path)
+            elif path.name == TABLE:
+                try:
+                    for call in read_table(path):
+                        texts[call].append(path)
+                except BadInputError as error:
+                    yield Problem(str(path.relative_to(self.root)), "unreadable table", error.detail)
+        for call in sorted(audio.keys() | texts.keys()):
+            yield self._call(call, audio[call], texts[call])
+
+    def _call(self, call: str, audio: list[Path], texts: list[Path]) -> Conversation | Problem:
+        for paths in (audio, texts):
+            if len(paths) > 1:
+                return Problem(call, "two files claim one id", f"{', '.join(map(str, paths))}: keep one of them")
+        path = audio[0] if audio else None
+        tracks = (Track(path, 0), Track(path, 1))
+        return Conversation(call, self.name(), tracks, tuple(texts), language="en", licence=self.licence)
+
+    def transcript(self, conversation: Conversation) -> Transcript | None:
+        """The words of both parties."""
+        for path in conversation.transcripts:
+            transcript = Transcript()
+            if path.name == TABLE:
+                for channel, text, start_ms, end_ms in read_table(path)[conversation.id]:
+                    transcript.add(channel, text, start_ms / 1000, end_ms / 1000)
+            else:
+                rows = read_json(path)
+                with reading(path):
+                    for row in rows:
+                        transcript.add(LABELS.index(row["speaker"]), row["word"], row["start"], row["end"])
+            return transcript
+        return None
+
+
+@lru_cache(maxsize=2)
+def read_table(path: Path) -> dict[str, Call]:
+    """The words of all calls of a release, which is read once in each worker and not for each of its thousands.
+
+    Raises:
+        BadInputError: it is no such table.
+    """
+    table = read_json(path)
+    with reading(path):
+        return {call: [word for turn in about["log"] for word in words_of(turn)] for call, about in table.items()}
+
+
+def words_of(turn: dict[str, Any]) -> Call:
+    """The words of one turn."""
+    channel = PARTIES.index(turn["tag"])
+    return [(channel, word["Word"], float(word["BeginTime"]), float(word["EndTime"])) for word in turn["words"]]

@@ -12,7 +12,7 @@ import pytest
 from segkit import corpora
 from segkit.audio import Recording
 from segkit.errors import BadInputError
-from segkit.extract.annotate import fill_words
+from segkit.extract import words
 from segkit.schemas import Conversation, Problem
 from segkit.schemas.settings import with_overrides
 
@@ -87,11 +87,11 @@ def read(corpus, conversation, seed):
     row = {"duration_s": 1.0 if conversation.audio else None}
     try:
         transcript = corpus.transcript(conversation)
-        fill_words(row, transcript)
+        words.fill(row, transcript)
     except BadInputError as error:
         assert error.reason and error.detail
         return
-    for word in row.get("words", []):
+    for word in row.get("words") or []:
         assert word["channel"] in (0, 1) and word["text"], seed
         assert 0 <= word["start_s"] <= word["end_s"] <= row["duration_s"] < math.inf, seed
 

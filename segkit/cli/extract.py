@@ -26,6 +26,10 @@ def extract(
     vad: Annotated[
         str | None, typer.Option(help="silero, webrtc, pyannote or transcript; the same as --set vad.backend=...")
     ] = None,
+    transcribe: Annotated[
+        str | None,
+        typer.Option(metavar="whisperx[:MODEL]", help="Recognise the words of recordings without; sets asr.model."),
+    ] = None,
     preset: Annotated[str, typer.Option(help="Thresholds to start from: paper or paper-literal.")] = "paper",
     set_: Annotated[
         list[str] | None,
@@ -64,7 +68,7 @@ def extract(
     adapter = corpora.get(corpus)
     if root is None and adapter.needs_root:
         raise UsageError(f"ROOT is missing: the folder of {corpus!r}. `segkit corpora {corpus}` shows its layout.")
-    settings, options = _overrides(preset, adapter.Options(), set_ or [], vad)
+    settings, options = _overrides(preset, adapter.Options(), set_ or [], vad, transcribe)
     job = Job(
         corpus=corpus,
         root=root or output.with_name(f"{output.name}-{corpus}"),
@@ -90,7 +94,7 @@ def extract(
     _closing_words(job, report, verbose)
 
 
-def _overrides(preset: str, options: Any, pairs: list[str], vad: str | None) -> tuple[Any, Any]:
+def _overrides(preset: str, options: Any, pairs: list[str], vad: str | None, transcribe: str | None) -> tuple[Any, Any]:
     """Settings and corpus options with every NAME=VALUE applied to the one that knows the name."""
     from segkit.schemas.settings import PRESETS, setting_names, with_overrides
 
@@ -99,6 +103,8 @@ def _overrides(preset: str, options: Any, pairs: list[str], vad: str | None) -> 
     settings = PRESETS[preset]
     if vad:
         settings = replace(settings, vad=replace(settings.vad, backend=vad))
+    if transcribe:
+        settings = replace(settings, asr=replace(settings.asr, model=transcribe))
     for key, value in map(pair, pairs):
         if key in setting_names(settings):
             settings = with_overrides(settings, {key: value})

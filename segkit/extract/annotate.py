@@ -9,28 +9,24 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from segkit import corpora
 from segkit.audio import Recording
 from segkit.errors import BadInputError
+from segkit.extract import words
 from segkit.extract.job import Job
 from segkit.extract.listen import UNEXPECTED, detect_speech, noting
-from segkit.schemas import NO_INTERVALS, Conversation, Intervals, Track, Transcript
+from segkit.schemas import Conversation, Intervals, Track
 from segkit.schemas.arrow import ANNOTATIONS, SCHEMA_VERSION
 from segkit.schemas.settings import fingerprint
 from segkit.segmenters import vad
-from segkit.segmenters.timeline import clip, merged
-from segkit.segmenters.trust import Evidence
 
 CHUNK_RECORDINGS = 8
 CHUNK_BYTES = 256 << 20
 PASSING = {"file cannot be opened", UNEXPECTED}
 """Problems that need not lie in the recording: a chunk with one of them is worked on again."""
-WORD_SLACK_S = 0.5
-"""Words may end this much after the audio does: transcripts round, and are then cut to the recording."""
 
 
 def chunks(job: Job, conversations: list[Conversation]) -> dict[Path, list[Conversation]]:
@@ -69,7 +65,9 @@ def _part_path(job: Job, group: list[Conversation]) -> Path:
         )
         for c in group
     ]
-    name = fingerprint(SCHEMA_VERSION, job.corpus, job.options, job.settings.vad, job.needs_audio, inputs)
+    name = fingerprint(
+        SCHEMA_VERSION, job.corpus, job.options, job.settings.vad, job.settings.asr, job.needs_audio, inputs
+    )
     return job.annotations_dir / f"{name}.parquet"
 
 
@@ -100,16 +98,17 @@ def annotate(job: Job, group: list[Conversation], part: Path, device: str = "cpu
                 _fill_facts(row, recording)
         if row["problem"] is None:
             with noting(row, "transcript_problem"):
-                fill_words(row, corpus.transcript(conversation))
+                words.fill(row, corpus.transcript(conversation))
     if job.settings.vad.backend == "transcript":
         for row in rows.values():
             with noting(row, "problem"):
-                _fill_activity(row, job.settings.vad.min_silence_s)
+                words.fill_activity(row, job.settings.vad.min_silence_s)
     else:
         detect_speech(vad.load(job.settings.vad, device), rows, opened)
     for row in rows.values():
         with noting(row, "problem"):
             _expect_two_speakers(row)
+    words.transcribe(job.settings.asr, rows, opened, device)
     draft = part.with_suffix(".tmp")
     pq.write_table(pa.Table.from_pylist(list(rows.values()), schema=ANNOTATIONS), draft, compression="zstd")
     draft.replace(part)
@@ -137,44 +136,6 @@ def _fill_facts(row: dict[str, Any], recording: Recording) -> None:
         track |= {"rate_hz": info.rate_hz, "frames": info.frames}
 
 
-def fill_words(row: dict[str, Any], transcript: Transcript | None) -> None:
-    """Words in order, checked against the length of the recording; without audio, they tell it."""
-    if transcript is None:
-        return
-    if row["duration_s"] is None:
-        row["duration_s"] = max([word.end_s for word in transcript.words] + list(transcript.span_s or ()), default=0.0)
-    duration_s = row["duration_s"]
-    for word in transcript.words:
-        if not (-WORD_SLACK_S <= word.start_s <= word.end_s <= duration_s + WORD_SLACK_S):
-            raise BadInputError(
-                "words outside the recording",
-                f"{word.text!r} at {word.start_s}-{word.end_s} s, the recording lasts {duration_s:.2f} s",
-            )
-    row["words"] = [
-        {
-            "channel": w.channel,
-            "text": w.text.encode(errors="replace").decode(),  # JSON can hold half characters
-            "start_s": min(max(w.start_s, 0.0), duration_s),
-            "end_s": min(max(w.end_s, 0.0), duration_s),
-            "confidence": w.confidence,
-        }
-        for w in sorted(transcript.words, key=lambda w: (w.start_s, w.end_s, w.channel))
-    ]
-    row["words_source"] = f"corpus, {transcript.unit}s"
-    row["words_dropped"] = [{"reason": reason, "count": n} for reason, n in sorted(transcript.dropped.items())]
-    row["transcribed_s"] = transcript.span_s
-    row["others"] = clip(merged(transcript.others), 0.0, duration_s).tolist()
-
-
-def _fill_activity(row: dict[str, Any], min_silence_s: float) -> None:
-    """Speech is where words are; silences that are too short for a silence of VAD count as speech."""
-    if row["problem"] is None:
-        if row["words"] is None:
-            reason, row["transcript_problem"] = row["transcript_problem"] or "no transcript", None
-            raise BadInputError(reason, row["detail"] or "--vad transcript takes speech from the words, found none")
-        row["activity"] = [track.tolist() for track in spans_of_words(row["words"], min_silence_s)]
-
-
 def _expect_two_speakers(row: dict[str, Any]) -> None:
     if row["problem"] is not None:
         return
@@ -183,28 +144,6 @@ def _expect_two_speakers(row: dict[str, Any]) -> None:
     for channel, activity in enumerate(row["activity"]):
         if not activity:
             raise BadInputError("silent track", f"found no speech on track {channel}, expected two speakers")
-
-
-def spans_of_words(words: list[dict[str, Any]], min_silence_s: float = 0.0) -> tuple[Intervals, Intervals]:
-    """When the words of each track are said, sorted and disjoint."""
-    first, second = (
-        merged(
-            np.array([(w["start_s"], w["end_s"]) for w in words if w["channel"] == channel]).reshape(-1, 2),
-            min_silence_s,
-        )
-        for channel in (0, 1)
-    )
-    return first, second
-
-
-def evidence_of(row: dict[str, Any], activity: tuple[Intervals, Intervals]) -> Evidence:
-    """What the annotation of a recording says beside the activity."""
-    return Evidence(
-        activity,
-        None if row.get("words") is None else spans_of_words(row["words"]),
-        np.array(row["others"] or NO_INTERVALS).reshape(-1, 2),
-        tuple(row["transcribed_s"] or (-np.inf, np.inf)),
-    )
 
 
 def activity_of(cell: pa.ListScalar) -> tuple[Intervals, Intervals]:

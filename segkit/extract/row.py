@@ -9,9 +9,10 @@ import numpy as np
 import segkit
 from segkit.audio import Recording, encode_flac, sample_at
 from segkit.extract import quality
-from segkit.extract.annotate import evidence_of, tracks_of
+from segkit.extract.annotate import tracks_of
 from segkit.extract.job import Job
 from segkit.extract.select import Pick
+from segkit.extract.words import evidence_of
 from segkit.schemas import Axis, Intervals, Segment
 from segkit.segmenters.axes import describe
 from segkit.segmenters.timeline import clip

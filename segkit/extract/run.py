@@ -17,12 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from segkit.errors import NothingUsableError, UsageError, nearest
-from segkit.extract.annotate import activity_of, annotate, chunks, evidence_of, is_done
+from segkit.extract.annotate import activity_of, annotate, chunks, is_done
 from segkit.extract.card import write_card
 from segkit.extract.cut import Shard, finished, plan_shards, write_shard
 from segkit.extract.engine import ENGINES, run_tasks
 from segkit.extract.job import Job, claimed
 from segkit.extract.select import Annotated, Pick, assign_splits, select
+from segkit.extract.words import evidence_of
 from segkit.folders import write_text
 from segkit.schemas import Axis, Conversation, Intervals, Problem
 from segkit.schemas.arrow import ANNOTATIONS
@@ -65,6 +66,8 @@ def run(
     job = replace(job, root=job.root.absolute(), out=job.out.absolute())  # a worker may run elsewhere
     if job.settings.vad.backend != "transcript":
         vad.load(job.settings.vad, device)  # a wrong setting shows before anything is written
+    if job.settings.asr.model and not (job.settings.asr.whisper and job.needs_audio):
+        raise UsageError("Speech recognition needs audio, and --vad transcript with --annotations-only reads none.")
     with claimed(job, overwrite):
         for draft in job.out.rglob("*.tmp"):  # of a process that was killed
             draft.unlink()

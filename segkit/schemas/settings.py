@@ -94,6 +94,27 @@ class TrustCriteria:
 
 
 @dataclass(frozen=True)
+class AsrSettings:
+    """Words by speech recognition, where a corpus has none; all of it is segkit's."""
+
+    model: str = ""  # whisperx:MODEL, a name of faster-whisper, an id on the Hub, or a folder; empty: none
+    align: str = ""  # wav2vec 2.0 model for the times of words; empty: WhisperX's for the language, if it can be had
+    replace: bool = False  # also where the corpus has words of its own
+
+    @property
+    def whisper(self) -> str:
+        """The Whisper model: what follows whisperx:, or small.
+
+        Raises:
+            UsageError: another recogniser is named.
+        """
+        recogniser, _, model = self.model.partition(":")
+        if recogniser != "whisperx":
+            raise UsageError(f"Setting 'asr.model' got {self.model!r}. Expected whisperx, or whisperx:MODEL.")
+        return model or "small"
+
+
+@dataclass(frozen=True)
 class Settings:
     """All settings that decide which segments there are."""
 
@@ -103,6 +124,7 @@ class Settings:
     turn_taking: TurnTakingCriteria = field(default_factory=TurnTakingCriteria)
     backchannel: BackchannelCriteria = field(default_factory=BackchannelCriteria)
     interruption: InterruptionCriteria = field(default_factory=InterruptionCriteria)
+    asr: AsrSettings = added_later(AsrSettings())  # noqa: RUF009 - it is frozen
     trust: TrustCriteria = added_later(TrustCriteria())  # noqa: RUF009 - it is frozen
 
 

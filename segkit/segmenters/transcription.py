@@ -1,18 +1,21 @@
 """What was said? Automatic speech recognition (ASR) with WhisperX, utterance by utterance.
 
 WhisperX cuts audio into chunks of up to 30 s, across pauses and turns: too coarse for the order of a dialogue.
-Here it is given the utterances of `segkit.segmenters.timeline`, from Silero's activity as everywhere in segkit,
-and each comes back as one `Word` of several words of text. Needs the extra `asr`.
+Here it is given the utterances of `segkit.segmenters.timeline`, from Silero's activity as everywhere in segkit.
+`Transcriber` gives the text of each, `WordTranscriber` every word with its times. Needs the extra `asr`.
 
     >>> Transcriber("tiny.en").transcribe([audio], rate_hz=24_000)  # doctest: +SKIP
     [[Word(channel=0, text='Hi, how are you?', start_s=0.48, end_s=1.53, confidence=0.81)]]
 """
 
+import io
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stdout
 from itertools import pairwise
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import soxr
@@ -33,6 +36,13 @@ PAD_S = 0.1
 """Audio around the speech that the recogniser hears, too: a tight cut takes consonants away."""
 
 
+BATCH = 16
+"""Utterances that Whisper hears at once."""
+
+TimedText: TypeAlias = tuple[str, float, float, float]
+"""A word, its start_s and end_s, and its confidence, NaN where there is none."""
+
+
 class Transcriber:
     """WhisperX's batched Whisper, loaded once."""
 
@@ -43,22 +53,7 @@ class Transcriber:
             MissingExtraError: WhisperX is not installed.
             UsageError: there is no such model to be had.
         """
-        try:
-            with warnings.catch_warnings(action="ignore"):  # pyannote misses decoders that are not used here
-                import whisperx.asr
-        except ImportError:
-            raise MissingExtraError("Speech recognition", "whisperx", "asr") from None
-        kind, _, index = device.partition(":")
-        how = {"device_index": int(index or 0), "compute_type": "float16" if kind == "cuda" else "float32"}
-        try:
-            self._model = whisperx.asr.load_model(
-                model, kind, language=language, vad_model=_utterances_for_whisperx(device), **how
-            )
-        except (OSError, RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise UsageError(
-                f"Whisper model {model!r} cannot be loaded: {reason}. Expected a name, or a folder."
-            ) from None
+        self._model = _load(model, device, language, _utterances(device))
 
     def transcribe(self, audio: Sequence[NDArray[np.float32]], rate_hz: int) -> list[list[Word]]:
         """The utterances of each recording, (samples,) in [-1, 1], with text and times in seconds."""
@@ -67,7 +62,7 @@ class Transcriber:
     def _transcribe(self, audio: NDArray[np.float32]) -> list[Word]:
         return [
             Word(0, text, said["start"], said["end"], math.exp(said["avg_logprob"]))  # mean probability of a token
-            for said in self._model.transcribe(audio, batch_size=16)["segments"]
+            for said in self._model.transcribe(audio, batch_size=BATCH)["segments"]
             if (text := said["text"].strip())
         ]
 
@@ -85,16 +80,89 @@ def chunks(activity: Intervals) -> list[tuple[float, float]]:
     ]
 
 
-def _utterances_for_whisperx(device: str) -> Any:
-    """What WhisperX takes for a voice activity detector."""
-    import whisperx.vads
+class WordTranscriber:
+    """Words with their times, by Whisper and WhisperX's forced alignment.
 
-    detector = vad.load(VadSettings(speech_pad_s=PAD_S), device)
+    Attributes:
+        source: what a dataset says of words from here: the model, and where their times come from.
+    """
+
+    def __init__(self, model: str = "tiny.en", device: str = "cpu", language: str = "en", align: str = "") -> None:
+        """Load both models.
+
+        Args:
+            model: as for `Transcriber`.
+            device: "cpu" or "cuda".
+            language: of the speech, as Whisper names it ("en").
+            align: a wav2vec 2.0 model with characters, of torchaudio or transformers; empty: WhisperX's for the
+                language. Without it, times are those of Whisper's attention.
+
+        Raises:
+            MissingExtraError: WhisperX is not installed.
+            UsageError: there is no such Whisper model to be had, or no aligner of that name.
+        """
+        self._stretches: list[dict[str, float]] = []
+        self._model = _load(model, device, language, lambda audio: self._stretches)
+        self._device, self._language = device, language
+        self._aligner = _load_aligner(language, device, align)
+        times = "aligned by WhisperX" if self._aligner else "times by Whisper"
+        self.source = f"whisperx:{Path(model).name}, words, {times}"
+
+    def transcribe(self, stretches: Sequence[NDArray[np.float32]]) -> list[list[Word]]:
+        """The words of each stretch of speech, (samples,) at 16 kHz and at most 30 s; times from its start.
+
+        Batches go over all stretches, whatever recordings they are from.
+        """
+        if not stretches:
+            return []
+        audio = np.concatenate(stretches)
+        edges = np.cumsum([0, *map(len, stretches)]) / ASR_HZ
+        self._stretches = [{"start": start, "end": end} for start, end in pairwise(edges.tolist())]
+        found: list[list[Word]] = [[] for _ in stretches]
+        for text, start_s, end_s, confidence in self._aligned(audio) if self._aligner else self._attended(audio):
+            at = int(np.clip(np.searchsorted(edges, (start_s + end_s) / 2, side="right") - 1, 0, len(stretches) - 1))
+            start_s, end_s = np.clip((start_s, end_s), edges[at], edges[at + 1]) - edges[at]
+            found[at].append(
+                Word(0, text, float(start_s), float(end_s), None if math.isnan(confidence) else float(confidence))
+            )
+        return found
+
+    def _aligned(self, audio: NDArray[np.float32]) -> Iterator[TimedText]:
+        import whisperx.alignment
+
+        said = [part for part in self._model.transcribe(audio, batch_size=BATCH)["segments"] if part["text"].strip()]
+        aligned = whisperx.alignment.align(said, *self._aligner, audio, self._device)
+        for part in aligned["segments"]:
+            end_s = part["start"]
+            for word in part["words"]:
+                start_s = word.get("start", end_s)  # a number or sign that the aligner has no letters for
+                end_s = word.get("end", start_s)
+                yield word["word"], start_s, end_s, word.get("score", math.nan)
+
+    def _attended(self, audio: NDArray[np.float32]) -> Iterator[TimedText]:
+        from faster_whisper import BatchedInferencePipeline
+
+        pipeline = BatchedInferencePipeline(self._model.model)
+        said, _ = pipeline.transcribe(
+            audio, language=self._language, clip_timestamps=self._stretches, word_timestamps=True, batch_size=BATCH
+        )
+        for part in said:
+            for word in part.words or []:
+                yield word.word.strip(), word.start, word.end, word.probability
+
+
+def _load(model: str, device: str, language: str, utterances: Callable[[Any], list[dict[str, float]]]) -> Any:
+    """WhisperX's Whisper, which asks `utterances` instead of a VAD where speech is."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # pyannote misses decoders that are not used here
+            import whisperx.asr
+            import whisperx.vads
+    except ImportError:
+        raise MissingExtraError("Speech recognition", "whisperx", "asr") from None
 
     class Utterances(whisperx.vads.Vad):  # type: ignore[misc]
         def __call__(self, audio: dict[str, Any]) -> list[dict[str, float]]:
-            (activity,) = vad.detect_array(detector, audio["waveform"][None], ASR_HZ)
-            return [{"start": start, "end": end} for start, end in chunks(activity)]
+            return utterances(audio["waveform"])
 
         @staticmethod
         def preprocess_audio(audio: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -104,4 +172,35 @@ def _utterances_for_whisperx(device: str) -> Any:
         def merge_chunks(found: list[dict[str, float]], *_: Any, **__: Any) -> list[dict[str, float]]:
             return found
 
-    return Utterances(vad_onset=0.5)  # not used, but demanded
+    detector = Utterances(vad_onset=0.5)  # not used, but demanded
+    kind, _, index = device.partition(":")
+    how = {"device_index": int(index or 0), "compute_type": "float16" if kind == "cuda" else "float32"}
+    try:
+        return whisperx.asr.load_model(model, kind, language=language, vad_model=detector, **how)
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(f"Whisper model {model!r} cannot be loaded: {reason}. Expected a name, or a folder.") from None
+
+
+def _load_aligner(language: str, device: str, name: str) -> Any:
+    """WhisperX's aligner and what it needs to know of it; None if there is none for the language, or no network."""
+    import whisperx.alignment
+
+    try:
+        with redirect_stdout(io.StringIO()):  # it prints what it could not find
+            return whisperx.alignment.load_align_model(language, device, model_name=name or None)
+    except (OSError, RuntimeError, ValueError) as error:
+        if name:
+            raise UsageError(f"Aligner {name!r} cannot be loaded: {error!r:.200}.") from None
+        return None
+
+
+def _utterances(device: str) -> Callable[[NDArray[np.float32]], list[dict[str, float]]]:
+    """Silero's utterances."""
+    detector = vad.load(VadSettings(speech_pad_s=PAD_S), device)
+
+    def utterances(audio: NDArray[np.float32]) -> list[dict[str, float]]:
+        (activity,) = vad.detect_array(detector, audio[None], ASR_HZ)
+        return [{"start": start, "end": end} for start, end in chunks(activity)]
+
+    return utterances

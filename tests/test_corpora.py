@@ -12,6 +12,7 @@ from segkit.corpora.stereo import StereoOptions
 from segkit.errors import BadInputError, UsageError
 from segkit.schemas import Conversation, Problem
 
+NEEDS_OPTIONS = {"hub"}
 SECOND = np.zeros((8000, 1)) + 0.001
 
 
@@ -25,6 +26,10 @@ def test_contract(name, tmp_path):
     assert corpus.Options.__doc__ and corpus.name() == name
     for field in vars(corpus.Options()):
         assert f"{field}:" in corpus.Options.__doc__
+    if name in NEEDS_OPTIONS:
+        with pytest.raises(UsageError, match="Expected --set"):
+            list(corpus(tmp_path).find())
+        return
     found = list(corpus(tmp_path).find())
     assert found == list(corpus(tmp_path).find())
     assert bool(found) == (not corpus.needs_root)

@@ -121,7 +121,9 @@ def find(job: Job) -> tuple[list[Conversation], list[Problem]]:
             problems.append(item)
         else:
             conversations.append(item)
-    return conversations[: job.limit], problems
+            if len(conversations) == job.limit:
+                break
+    return conversations, problems
 
 
 class Survey:

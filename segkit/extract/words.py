@@ -1,6 +1,5 @@
 """The words of a recording: the corpus's own, or a recogniser's; and speech where they are."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -13,7 +12,7 @@ from segkit.extract.listen import noting
 from segkit.schemas import NO_INTERVALS, Intervals, Transcript, Word
 from segkit.schemas.settings import AsrSettings
 from segkit.segmenters.timeline import clip, merged
-from segkit.segmenters.transcription import ASR_HZ, PAD_S, WordTranscriber, chunks
+from segkit.segmenters.transcription import ASR_HZ, WordTranscriber, windows
 from segkit.segmenters.trust import Evidence
 
 WORD_SLACK_S = 0.5
@@ -61,9 +60,10 @@ def transcribe(
         places, audio = [], []
         for key in keys:
             with noting(rows[key], "transcript_problem"):
-                for channel, start_s, end_s in _stretches(rows[key]):
-                    audio.append(recordings[key].window(start_s, end_s, ASR_HZ)[channel])
-                    places.append((key, channel, start_s))
+                for channel, activity in enumerate(rows[key]["activity"]):
+                    for start_s, end_s in windows(np.array(activity).reshape(-1, 2), rows[key]["duration_s"]):
+                        audio.append(recordings[key].window(start_s, end_s, ASR_HZ)[channel])
+                        places.append((key, channel, start_s))
         recogniser = _recogniser(settings, device, language)
         said: dict[str, list[Word]] = {key: [] for key in keys}
         for (key, channel, start_s), words in zip(places, recogniser.transcribe(audio), strict=True):
@@ -73,15 +73,6 @@ def transcribe(
         for key in keys:
             rows[key]["words"] = _in_order(said[key], rows[key]["duration_s"])
             rows[key] |= {"words_source": recogniser.source, "words_dropped": [], "transcribed_s": None}
-
-
-def _stretches(row: dict[str, Any]) -> Iterator[tuple[int, float, float]]:
-    """The utterances of both tracks with a little around them, (channel, start_s, end_s)."""
-    for channel, track in enumerate(row["activity"]):
-        spoken = np.array(track).reshape(-1, 2)
-        widened = np.clip(spoken + np.array([-PAD_S, PAD_S]), 0, row["duration_s"])
-        for start_s, end_s in chunks(merged(widened)):
-            yield channel, start_s, end_s
 
 
 @cache

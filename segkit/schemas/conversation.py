@@ -84,7 +84,7 @@ class Transcript:
         """
         try:
             start_s, end_s = float(start_s), float(end_s)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             start_s = end_s = math.nan
         if not (math.isfinite(start_s) and math.isfinite(end_s)):
             self.dropped[f"{self.unit} without times"] += 1

@@ -9,6 +9,7 @@ Here it is given the utterances of `segkit.segmenters.timeline`, from Silero's a
 """
 
 import io
+import logging
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,7 @@ from contextlib import redirect_stdout
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
+from unittest.mock import patch
 
 import numpy as np
 import soxr
@@ -25,7 +27,7 @@ from segkit.errors import MissingExtraError, UsageError
 from segkit.schemas import Intervals, VadSettings, Word
 from segkit.schemas.settings import TimelineSettings
 from segkit.segmenters import vad
-from segkit.segmenters.timeline import speech
+from segkit.segmenters.timeline import merged, speech
 
 ASR_HZ = 16_000
 
@@ -80,6 +82,21 @@ def chunks(activity: Intervals) -> list[tuple[float, float]]:
     ]
 
 
+def windows(activity: Intervals, duration_s: float) -> list[tuple[float, float]]:
+    """As many utterances at once as Whisper hears, with a little around them: words get their own times anyway.
+
+    >>> windows(np.array([[0.0, 1.0], [9.0, 12.0], [25.0, 40.0]]), duration_s=40.0)
+    [(0.0, 12.1), (24.9, 40.0)]
+    """
+    found: list[tuple[float, float]] = []
+    for start_s, end_s in chunks(merged(np.clip(activity + np.array([-PAD_S, PAD_S]), 0, duration_s))):
+        if found and end_s - found[-1][0] <= LONGEST_S:
+            found[-1] = found[-1][0], end_s
+        else:
+            found.append((start_s, end_s))
+    return found
+
+
 class WordTranscriber:
     """Words with their times, by Whisper and WhisperX's forced alignment.
 
@@ -101,37 +118,38 @@ class WordTranscriber:
             MissingExtraError: WhisperX is not installed.
             UsageError: there is no such Whisper model to be had, or no aligner of that name.
         """
-        self._stretches: list[dict[str, float]] = []
-        self._model = _load(model, device, language, lambda audio: self._stretches)
+        self._windows: list[dict[str, float]] = []
+        self._model = _load(model, device, language, lambda audio: self._windows)
         self._device, self._language = device, language
         self._aligner = _load_aligner(language, device, align)
         times = "aligned by WhisperX" if self._aligner else "times by Whisper"
         self.source = f"whisperx:{Path(model).name}, words, {times}"
 
-    def transcribe(self, stretches: Sequence[NDArray[np.float32]]) -> list[list[Word]]:
-        """The words of each stretch of speech, (samples,) at 16 kHz and at most 30 s; times from its start.
+    def transcribe(self, heard: Sequence[NDArray[np.float32]]) -> list[list[Word]]:
+        """The words of each of the `windows`, (samples,) at 16 kHz; times from its start.
 
-        Batches go over all stretches, whatever recordings they are from.
+        Batches go over all of them, whatever recordings they are from.
         """
-        if not stretches:
+        if not heard:
             return []
-        audio = np.concatenate(stretches)
-        edges = np.cumsum([0, *map(len, stretches)]) / ASR_HZ
-        self._stretches = [{"start": start, "end": end} for start, end in pairwise(edges.tolist())]
-        found: list[list[Word]] = [[] for _ in stretches]
-        for text, start_s, end_s, confidence in self._aligned(audio) if self._aligner else self._attended(audio):
-            at = int(np.clip(np.searchsorted(edges, (start_s + end_s) / 2, side="right") - 1, 0, len(stretches) - 1))
-            start_s, end_s = np.clip((start_s, end_s), edges[at], edges[at + 1]) - edges[at]
-            found[at].append(
-                Word(0, text, float(start_s), float(end_s), None if math.isnan(confidence) else float(confidence))
-            )
+        audio = np.concatenate(heard)
+        edges = np.cumsum([0, *map(len, heard)]) / ASR_HZ
+        self._windows = [{"start": start, "end": end} for start, end in pairwise(edges.tolist())]
+        found: list[list[Word]] = [[] for _ in heard]
+        for text, *times, confidence in self._aligned(audio) if self._aligner else self._attended(audio):
+            at = int(np.searchsorted(edges[1:-1], np.mean(times), side="right"))
+            start_s, end_s = (np.clip(times, edges[at], edges[at + 1]) - edges[at]).tolist()
+            found[at].append(Word(0, text, start_s, end_s, None if math.isnan(confidence) else float(confidence)))
         return found
 
     def _aligned(self, audio: NDArray[np.float32]) -> Iterator[TimedText]:
         import whisperx.alignment
+        from nltk.tokenize.punkt import PunktSentenceTokenizer
 
         said = [part for part in self._model.transcribe(audio, batch_size=BATCH)["segments"] if part["text"].strip()]
-        aligned = whisperx.alignment.align(said, *self._aligner, audio, self._device)
+        # It splits into sentences, which nobody needs here, and would download the data for that.
+        with patch.object(whisperx.alignment, "nltk_load", lambda _: PunktSentenceTokenizer()):
+            aligned = whisperx.alignment.align(said, *self._aligner, audio, self._device)
         for part in aligned["segments"]:
             end_s = part["start"]
             for word in part["words"]:
@@ -144,7 +162,7 @@ class WordTranscriber:
 
         pipeline = BatchedInferencePipeline(self._model.model)
         said, _ = pipeline.transcribe(
-            audio, language=self._language, clip_timestamps=self._stretches, word_timestamps=True, batch_size=BATCH
+            audio, language=self._language, clip_timestamps=self._windows, word_timestamps=True, batch_size=BATCH
         )
         for part in said:
             for word in part.words or []:
@@ -157,6 +175,7 @@ def _load(model: str, device: str, language: str, utterances: Callable[[Any], li
         with warnings.catch_warnings(action="ignore"):  # pyannote misses decoders that are not used here
             import whisperx.asr
             import whisperx.vads
+        logging.getLogger("whisperx").setLevel(logging.CRITICAL)  # what goes wrong is raised; it logs to the output
     except ImportError:
         raise MissingExtraError("Speech recognition", "whisperx", "asr") from None
 

@@ -1,0 +1,146 @@
+"""Any dataset of the Hugging Face Hub with two speakers apart: a column of stereo audio, or two of mono.
+
+The dataset is streamed, https://huggingface.co/docs/datasets/stream, and the audio of each row is kept as it is.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from segkit.corpora.base import Corpus, reading
+from segkit.errors import BadInputError, UsageError
+from segkit.schemas import Conversation, Problem, Track
+
+
+@dataclass(frozen=True)
+class HubOptions:
+    """Options of the corpus `hub`.
+
+    Attributes:
+        dataset: its name on the Hub, or a folder: relative to ROOT where it exists there, or absolute.
+        config: its configuration; empty for the only one.
+        split: its split.
+        audio: the column of stereo audio.
+        first: the column of the first speaker's mono audio; with `second`, instead of `audio`.
+        second: the column of the second speaker's mono audio.
+        id: the column that names a recording; empty: the number of the row.
+        speakers: the columns that name the two speakers, separated by a comma; empty when unknown.
+        language: BCP 47 code of the recordings; empty when unknown.
+        licence: terms of the recordings.
+    """
+
+    dataset: str = ""
+    config: str = ""
+    split: str = "train"
+    audio: str = "audio"
+    first: str = ""
+    second: str = ""
+    id: str = ""
+    speakers: str = ""
+    language: str = ""
+    licence: str = "unknown"
+
+
+class Hub(Corpus):
+    """One row is one recording; words are left where they are."""
+
+    title = "A dataset of the Hugging Face Hub, streamed"
+    licence = "that of the dataset"
+    redistributable = False
+    citation = "that of the dataset"
+    how_to_get_it = (
+        "--set dataset=user/name; a gated one after `hf auth login`. ROOT, a folder of yours, keeps the audio."
+    )
+    tree = """\
+ROOT/
+└── kept/user--name/CONFIG/SPLIT/    made here
+    ├── 0-audio.flac                 the audio of row 0: two channels (--set audio=COLUMN)
+    ├── 0-left.wav                   or two mono files (--set first=left --set second=right)
+    └── 0-right.wav"""
+    Options = HubOptions
+
+    def find(self) -> Iterator[Conversation | Problem]:
+        """Stream the rows; audio that is kept already is not written again."""
+        if not self.options.dataset or bool(self.options.first) != bool(self.options.second):
+            raise UsageError("Expected --set dataset=user/name, and --set first=... with --set second=... or neither.")
+        known: set[str] = set()
+        try:
+            for number, row in enumerate(self._rows()):
+                name = str(row[self.options.id]) if self.options.id else str(number)
+                if name in known:
+                    yield Problem(f"row {number}", "two files claim one id", f"{name} names an earlier row, too")
+                    continue
+                known.add(name)
+                yield self._recording(name, number, row)
+        except Exception as error:  # whatever datasets and the storage below it raise
+            yield Problem(self.options.dataset, "unreadable table", f"{type(error).__name__}: {error}")
+
+    @property
+    def _sides(self) -> tuple[tuple[str, int], tuple[str, int]]:
+        """The column and the channel of both speakers."""
+        first, second = self.options.first, self.options.second
+        return ((first, 0), (second, 0)) if first else ((self.options.audio, 0), (self.options.audio, 1))
+
+    @property
+    def _speakers(self) -> list[str]:
+        return self.options.speakers.split(",") if self.options.speakers else []
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        """The rows, with the columns that matter, the audio not decoded."""
+        from datasets import load_dataset
+
+        below = self.root / self.options.dataset
+        source = str(below) if below.exists() else self.options.dataset
+        rows = load_dataset(source, self.options.config or None, split=self.options.split, streaming=True)
+        wanted = {column for column, _ in self._sides}.union(self._speakers, filter(None, [self.options.id]))
+        # as Arrow, for otherwise datasets needs torchcodec and FFmpeg even where it decodes nothing
+        for table in rows.select_columns(sorted(wanted)).with_format("arrow"):
+            yield from table.to_pylist()
+
+    def _recording(self, name: str, number: int, row: dict[str, Any]) -> Conversation | Problem:
+        dataset = self.options.dataset.strip("./").replace("/", "--")
+        folder = self.root / "kept" / dataset / (self.options.config or "default") / self.options.split
+        try:
+            paths = [kept(row[column], folder / f"{number}-{column}") for column, _ in self._sides]
+        except BadInputError as error:
+            return Problem(name, error.reason, error.detail)
+        speakers = [row[column] for column in self._speakers] or [None, None]
+        first, second = (
+            Track(path, channel, speaker=None if speaker is None else str(speaker))
+            for path, (_, channel), speaker in zip(paths, self._sides, speakers, strict=True)
+        )
+        return Conversation(
+            name,
+            self.name(),
+            (first, second),
+            language=self.options.language or None,
+            licence=self.options.licence,
+        )
+
+
+def kept(cell: dict[str, Any] | None, stem: Path) -> Path | None:
+    """The file of a cell of audio: its own where that is on this machine, else a copy, made if there is none yet.
+
+    Args:
+        cell: bytes, or a path that `datasets` can open; None without audio.
+        stem: the copy, without suffix.
+
+    Raises:
+        BadInputError: the audio cannot be fetched.
+    """
+    from datasets.utils.file_utils import xopen
+
+    if cell is None:
+        return None
+    source = cell["path"] or ""
+    if cell["bytes"] is None and Path(source).is_file():
+        return Path(source)
+    copy = stem.with_name(stem.name + Path(source.split("::")[0]).suffix)
+    if not copy.exists():
+        with reading(copy, "file cannot be opened"):
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            draft = copy.with_name(f".{copy.name}.tmp")
+            draft.write_bytes(xopen(source, "rb").read() if cell["bytes"] is None else cell["bytes"])
+            draft.replace(copy)
+    return copy

@@ -63,3 +63,15 @@ def test_clipping():
     ulaw_peak = np.float32(32124 / 32768)
     assert quality.is_clipped(np.clip(loud * 1.3, -ulaw_peak, ulaw_peak))
     assert not quality.is_clipped(np.ones((2, 1), np.float32))
+
+
+def test_gate_lets_through_what_is_said():
+    rate_hz = 8000
+    activity = np.array([[0.5, 1.0], [1.004, 1.5], [1.9, 2.0]])
+    found = quality.gate(activity, 2 * rate_hz, rate_hz)
+    times_s = np.arange(len(found)) / rate_hz
+    inside = ((times_s[:, None] >= activity[:, 0]) & (times_s[:, None] <= activity[:, 1])).any(axis=1)
+    near = ((times_s[:, None] > activity[:, 0] - 0.006) & (times_s[:, None] < activity[:, 1] + 0.006)).any(axis=1)
+    assert found.dtype == np.float32 and (found[inside] > 0.999).all() and not found[~near].any()
+    assert np.abs(np.diff(found)).max() < 0.03  # no click
+    assert not quality.gate(np.zeros((0, 2)), 100, rate_hz).any()

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segkit.schemas import NO_INTERVALS, PRESETS
-from segkit.schemas.settings import TrustCriteria
+from segkit.schemas import NO_INTERVALS, PRESETS, Axis
+from segkit.schemas.settings import TrustCriteria, with_overrides
 from segkit.segmenters.axes import find_patterns
 from segkit.segmenters.timeline import common, covered_s, merged
 from segkit.segmenters.trust import Evidence, measure, screen
@@ -84,7 +84,7 @@ def dropped(evidence, **criteria):
     ((_, found),) = [
         item for item in find_patterns(TALK, PRESETS["paper"]).items() if item[0] == ("pause", 0) and item[1].kept.size
     ]
-    return {reason for reason, n in screen(found, evidence, TrustCriteria(**criteria)).dropped.items() if n}
+    return {reason for reason, n in screen(found, Axis.PAUSE, evidence, TrustCriteria(**criteria)).dropped.items() if n}
 
 
 def test_reasons():
@@ -100,3 +100,26 @@ def test_reasons():
     unknown = Evidence(TALK, words, transcribed_s=(0.0, 5.0))
     assert dropped(unknown, max_speech_without_words=0.1) == set()  # part of it has no transcript
     assert np.isnan(measure(np.array([[0.0, 6.0]]), unknown)["speech_without_words"]).all()
+
+
+def test_overlap_in_one_signal():
+    """Of what diarization divided, only pauses and turns without overlap are kept."""
+    rng = np.random.default_rng(0)
+    tracks = [merged(rng.uniform(0, 900, (80, 1)) + np.array([[0.0, 2.0]])) for _ in range(2)]
+    settings = with_overrides(
+        PRESETS["paper"], {"pause.tau_min_s": "1", "turn_taking.tau_min_s": "1", "turn_taking.max_gap_s": "5"}
+    )
+    kept = {}
+    for (axis, user), found in find_patterns((tracks[0], tracks[1]), settings).items():
+        apart = Evidence((tracks[0], tracks[1]))
+        assert np.array_equal(screen(found, axis, apart, TrustCriteria()).kept, found.kept)
+        one = apart._replace(one_signal=True)
+        assert np.array_equal(screen(found, axis, one, TrustCriteria(overlap_in_one_signal=True)).kept, found.kept)
+        left = screen(found, axis, one, TrustCriteria()).kept
+        kept[axis, user] = len(left), len(found.kept)
+        windows = np.stack([left[:, 0, 0], left[:, -1, 1]], axis=1)
+        assert not measure(windows, one)["overlap_s"].any()
+    for user in (0, 1):
+        assert kept[Axis.PAUSE, user][0] == kept[Axis.PAUSE, user][1]
+        assert kept[Axis.BACKCHANNEL, user][0] == kept[Axis.INTERRUPTION, user][0] == 0
+        assert 0 < kept[Axis.TURN_TAKING, user][0] < kept[Axis.TURN_TAKING, user][1]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.text import Text
 
 from segkit.cli.console import PLAIN, Json, out, pair
@@ -125,7 +126,8 @@ def doctor(as_json: Json = False) -> None:
     for group, packages in {"core": found["core"], **found["extras"]}.items():
         versions = ", ".join(f"{name} {version or '[red]missing[/]'}" for name, version in packages.items())
         table.add_row(group if group == "core" else f"\\[{group}]", versions)
-    readable = ", ".join(f"{kind}: {'yes' if there else '[red]no[/]'}" for kind, there in found["decoders"].items())
-    table.add_row("decoders", readable)
+    answers = {True: "yes", False: "[red]no[/]"}
+    readable = [f"{kind}: {answers.get(there) or escape(there)}" for kind, there in found["decoders"].items()]
+    table.add_row("decoders", "\n".join(readable))
     table.add_row("conflicts", "\n".join(found["conflicts"]) or "none")
     out.print(table)

@@ -4,7 +4,8 @@ import csv
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +92,14 @@ def files_below(root: Path, *suffixes: str) -> Iterator[Path]:
         for name in sorted(names):
             if name.lower().endswith(suffixes):
                 yield Path(folder, name)
+
+
+def recordings_below(root: Path, suffixes: Collection[str]) -> list[tuple[str, list[Path]]]:
+    """Files below a folder by their path without suffix, which is how recordings without a number are named."""
+    by_id = defaultdict(list)
+    for path in files_below(root, *suffixes):
+        by_id[path.relative_to(root).with_suffix("").as_posix()].append(path)
+    return sorted(by_id.items())
 
 
 def read_text(path: Path) -> str:

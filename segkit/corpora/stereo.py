@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from segkit.audio import EXTENSIONS, probe
-from segkit.corpora.base import Corpus, files_below, read_json, reading
+from segkit.corpora.base import Corpus, files_below, read_json, reading, recordings_below
 from segkit.errors import BadInputError
 from segkit.schemas import Conversation, Problem, Track, Transcript, Word
 
@@ -45,10 +45,7 @@ ROOT/any/depth/
 
     def find(self) -> Iterator[Conversation | Problem]:
         """Every file of an audio type is a recording, named by its path without suffix."""
-        by_id = defaultdict(list)
-        for path in files_below(self.root, *EXTENSIONS):
-            by_id[path.relative_to(self.root).with_suffix("").as_posix()].append(path)
-        for recording_id, paths in sorted(by_id.items()):
+        for recording_id, paths in recordings_below(self.root, EXTENSIONS):
             yield self._recording(recording_id, paths)
 
     def _recording(self, recording_id: str, paths: list[Path]) -> Conversation | Problem:

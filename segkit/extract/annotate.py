@@ -17,7 +17,7 @@ from segkit.audio import Recording
 from segkit.errors import BadInputError
 from segkit.extract import words
 from segkit.extract.job import Job
-from segkit.extract.listen import UNEXPECTED, detect_speech, noting
+from segkit.extract.listen import UNEXPECTED, detect_speech, diarizer, noting, tell_apart
 from segkit.schemas import Conversation, Intervals, Track
 from segkit.schemas.arrow import ANNOTATIONS, SCHEMA_VERSION
 from segkit.schemas.settings import fingerprint
@@ -104,7 +104,10 @@ def annotate(job: Job, group: list[Conversation], part: Path, device: str = "cpu
             with noting(row, "problem"):
                 words.fill_activity(row, job.settings.vad.min_silence_s)
     else:
-        detect_speech(vad.load(job.settings.vad, device), rows, opened)
+        apart = {key: recording for key, recording in opened.items() if rows[key]["derived"] is None}
+        detect_speech(vad.load(job.settings.vad, device), rows, apart)
+        if mixed := {key: opened[key] for key in opened.keys() - apart.keys()}:
+            tell_apart(diarizer(job.options.model, device), job.settings.vad, rows, mixed)
     for row in rows.values():
         with noting(row, "problem"):
             _expect_two_speakers(row)
@@ -139,7 +142,7 @@ def _fill_facts(row: dict[str, Any], recording: Recording) -> None:
 def _expect_two_speakers(row: dict[str, Any]) -> None:
     if row["problem"] is not None:
         return
-    if row["audio_hash"] and len(set(row["audio_hash"])) == 1:
+    if row["audio_hash"] and len(set(row["audio_hash"])) == 1 and row["derived"] is None:
         raise BadInputError("both channels are the same", "expected one speaker per channel, found one signal on both")
     for channel, activity in enumerate(row["activity"]):
         if not activity:

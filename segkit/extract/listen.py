@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from hashlib import blake2b
 from typing import Any
 
@@ -9,7 +10,10 @@ import numpy as np
 
 from segkit.audio import Recording, Samples
 from segkit.errors import BadInputError
+from segkit.schemas import VadSettings
 from segkit.segmenters import vad
+from segkit.segmenters.diarization import RATE_HZ, Diarizer
+from segkit.segmenters.timeline import durations, merged
 
 UNEXPECTED = "unexpected error"
 
@@ -38,6 +42,24 @@ def detect_speech(
         for key, listener, activity in zip(batch, listeners, found, strict=True):
             rows[key]["activity"] = [track.tolist() for track in activity]
             rows[key]["audio_hash"] = [digest.hexdigest() for digest in listener.digests]
+
+
+def tell_apart(
+    speakers: Diarizer, settings: VadSettings, rows: dict[str, dict[str, Any]], recordings: dict[str, Recording]
+) -> None:
+    """The same for recordings whose two tracks are one signal; short speech and silence are dropped as in VAD."""
+    for key, recording in recordings.items():
+        with noting(rows[key], "problem"), _one_thread():
+            audio = recording.window(0.0, recording.duration_s, RATE_HZ)[0]
+            joined = [merged(track, settings.min_silence_s) for track in speakers.diarize(audio, RATE_HZ)]
+            rows[key]["activity"] = [track[durations(track) > settings.min_speech_s].tolist() for track in joined]
+            rows[key]["audio_hash"] = [blake2b(audio, digest_size=16).hexdigest()] * 2
+
+
+@cache
+def diarizer(model: str, device: str) -> Diarizer:
+    """The diarizer of this process."""
+    return Diarizer(model, device)
 
 
 @contextmanager

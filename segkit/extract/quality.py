@@ -5,10 +5,13 @@ from numpy.typing import NDArray
 
 from segkit.audio import Samples
 from segkit.schemas import Intervals
+from segkit.segmenters.timeline import merged
 
 FRAME_S = 0.02
 GUARD_S = 0.2
 """Frames this near to speech do not count as background: VAD cuts the tails of words."""
+RAMP_S = 0.005
+"""How long a masked track takes from silence to speech, so that it does not click."""
 MIN_FRAMES = 10
 QUANTISATION = 2.0**-30 / 12
 """Power of the rounding noise of 16-bit samples; nothing is quieter than that."""
@@ -66,6 +69,15 @@ def bleed_db(powers: Powers, activity: tuple[Intervals, Intervals]) -> float | N
         level = _db(leaked, _mean(powers[speaker], alone))
         levels += [] if level is None else [level]
     return max(levels, default=None)
+
+
+def gate(activity: Intervals, samples: int, rate_hz: int) -> Samples:
+    """1 where a speaker speaks and 0 elsewhere, with short ramps outside of the speech, (samples,)."""
+    knots = merged(activity + np.array([-RAMP_S, RAMP_S]))
+    edges = np.stack([knots[:, 0], knots[:, 0] + RAMP_S, knots[:, 1] - RAMP_S, knots[:, 1]], axis=1)
+    levels = np.tile([0.0, 1.0, 1.0, 0.0], len(edges))
+    times_s = np.arange(samples) / rate_hz
+    return np.interp(times_s, edges.ravel(), levels).astype(np.float32) if len(edges) else np.zeros(samples, np.float32)
 
 
 def is_clipped(audio: Samples) -> bool:

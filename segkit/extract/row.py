@@ -93,6 +93,9 @@ def _audio(
     rate_hz = source.job.rate_hz or recording.rate_hz
     native = recording.window(begin_s, segment.end_s, recording.rate_hz)  # as it is: for the measurements
     audio = native if rate_hz == recording.rate_hz else recording.window(begin_s, segment.end_s, rate_hz)
+    derived = source.annotation["derived"] is not None
+    if derived:  # no separation: where both speak, both tracks hold both
+        audio = audio * np.stack([quality.gate(track, audio.shape[1], rate_hz) for track in from_begin])
     context = sample_at(segment.start_s, rate_hz) - sample_at(begin_s, rate_hz)
     powers = quality.frame_powers(native, recording.rate_hz)
     snr_db = quality.snr_db(powers, from_begin)
@@ -103,7 +106,7 @@ def _audio(
         "duration_s": (audio.shape[1] - context) / rate_hz,
         "user_snr_db": snr_db[user],
         "agent_snr_db": snr_db[agent],
-        "bleed_db": quality.bleed_db(powers, from_begin),
+        "bleed_db": None if derived else quality.bleed_db(powers, from_begin),
         "clipped": quality.is_clipped(native),
     }
 

@@ -153,8 +153,8 @@ class Survey:
     def _add(self, row: dict[str, Any], activity: tuple[Intervals, Intervals], part: Path) -> None:
         evidence = evidence_of(row, activity)
         found = {
-            key: screen(candidates, evidence, self.job.settings.trust)
-            for key, candidates in find_patterns(activity, self.job.settings, self.job.axes).items()
+            (axis, user): screen(candidates, axis, evidence, self.job.settings.trust)
+            for (axis, user), candidates in find_patterns(activity, self.job.settings, self.job.axes).items()
         }
         dropped = {axis: Counter[str]() for axis in self.job.axes}
         for (axis, _), candidates in found.items():

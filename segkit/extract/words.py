@@ -113,4 +113,5 @@ def evidence_of(row: dict[str, Any], activity: tuple[Intervals, Intervals]) -> E
         None if row.get("words") is None else spans_of_words(row["words"]),
         np.array(row["others"] or NO_INTERVALS).reshape(-1, 2),
         tuple(row["transcribed_s"] or (-np.inf, np.inf)),
+        one_signal=row["derived"] is not None,
     )

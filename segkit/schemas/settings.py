@@ -84,6 +84,7 @@ class TrustCriteria:
     """What a segment of any axis must meet; all of it is segkit's."""
 
     max_third_party_s: float = 0.0  # speech of somebody else, where a corpus has more than two speakers
+    overlap_in_one_signal: bool = False  # true: also what depends on overlap in recordings that diarization divided
     max_speech_without_words: float = 1.0  # share of the speech that VAD finds
     max_words_without_speech: float = 1.0  # share of the time that the words of the transcript take
 

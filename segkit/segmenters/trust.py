@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from segkit.schemas import NO_INTERVALS, Intervals
+from segkit.schemas import NO_INTERVALS, Axis, Intervals
 from segkit.schemas.settings import TrustCriteria
 from segkit.segmenters.axes import Found
 from segkit.segmenters.timeline import common, covered_s, seconds
@@ -34,12 +34,14 @@ class Evidence(NamedTuple):
         words: when their words are said, each sorted and disjoint; None without a transcript.
         others: speech of third parties.
         transcribed_s: the part of the recording that has words.
+        one_signal: whether both tracks are one recording that diarization divided.
     """
 
     activity: tuple[Intervals, Intervals]
     words: tuple[Intervals, Intervals] | None = None
     others: Intervals = NO_INTERVALS
     transcribed_s: tuple[float, float] = (-np.inf, np.inf)
+    one_signal: bool = False
 
 
 def measure(windows: Intervals, evidence: Evidence) -> dict[str, NDArray[np.float64]]:
@@ -66,8 +68,12 @@ def measure(windows: Intervals, evidence: Evidence) -> dict[str, NDArray[np.floa
     return found
 
 
-def screen(found: Found, evidence: Evidence, criteria: TrustCriteria) -> Found:
-    """The same candidates with a condition more for each threshold; what cannot be measured passes."""
+def screen(found: Found, axis: Axis, evidence: Evidence, criteria: TrustCriteria) -> Found:
+    """The same candidates with a condition more for each threshold; what cannot be measured passes.
+
+    Overlap in one signal is what diarization knows least of, and both tracks hold both voices there: backchannels,
+    interruptions, and turns that begin before the other has ended are left out.
+    """
     windows = np.stack([found.candidates[:, 0, 0], found.candidates[:, -1, 1]], axis=1)
     measured = measure(windows, evidence)
     conditions = {
@@ -75,4 +81,7 @@ def screen(found: Found, evidence: Evidence, criteria: TrustCriteria) -> Found:
         for name, reason in REASONS.items()
         if name in measured
     }
+    if evidence.one_signal and not criteria.overlap_in_one_signal:
+        apart = measured["overlap_s"] == 0
+        conditions["overlap in one signal"] = apart & (axis in (Axis.PAUSE, Axis.TURN_TAKING))
     return Found(found.candidates, found.passes | conditions)

@@ -1,0 +1,69 @@
+"""A folder of one-channel recordings of two speakers, told from each other by diarization."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from segkit.audio import EXTENSIONS, probe
+from segkit.corpora.base import Corpus, recordings_below
+from segkit.errors import BadInputError
+from segkit.schemas import Conversation, Problem, Track
+
+
+@dataclass(frozen=True)
+class MonoOptions:
+    """Options of the corpus `mono`.
+
+    Attributes:
+        model: the pipeline of pyannote.audio that says who speaks when: its id on the Hub, or its configuration
+            here, a file or folder; empty for the weights that packages carry.
+        language: BCP 47 code of the recordings; empty when unknown.
+        licence: terms of the recordings.
+    """
+
+    model: str = ""
+    language: str = ""
+    licence: str = "unknown"
+
+
+class Mono(Corpus):
+    """One-channel files at any depth below the root; both tracks of a conversation are the same channel.
+
+    Transcripts are not read: nobody says which of its speakers is which of diarization's.
+    """
+
+    title = "A folder of one-channel recordings of two speakers"
+    licence = "yours"
+    redistributable = False
+    citation = "none"
+    how_to_get_it = "Bring your own recordings. Two people speak in each, no more and no fewer."
+    tree = """\
+ROOT/any/depth/
+└── interview.wav     one channel; or .flac .mp3 .ogg .opus .sph .m4a .mp4 ..."""
+    Options = MonoOptions
+
+    def find(self) -> Iterator[Conversation | Problem]:
+        """Every file of an audio type is a recording, named by its path without suffix."""
+        for recording_id, paths in recordings_below(self.root, EXTENSIONS):
+            yield self._recording(recording_id, paths)
+
+    def _recording(self, recording_id: str, paths: list[Path]) -> Conversation | Problem:
+        if len(paths) > 1:
+            names = ", ".join(p.name for p in paths)
+            return Problem(recording_id, "two files claim one id", f"{names}: keep one of them")
+        return Conversation(
+            recording_id,
+            self.name(),
+            (Track(paths[0]), Track(paths[0])),
+            language=self.options.language or None,
+            licence=self.options.licence,
+            derived="diarization",
+        )
+
+    def prepare(self, conversation: Conversation) -> None:
+        """Check that there is one channel."""
+        (path,) = conversation.audio
+        channels = probe(path).channels
+        if channels != 1:
+            hint = "; the corpus stereo takes one speaker per channel" if channels == 2 else ""
+            raise BadInputError(f"{channels}-channel audio", f"{path.name} has {channels}; one is expected{hint}")

@@ -22,7 +22,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from segkit.containers import CONTAINERS, SPHERE, as_wav
+from segkit.containers import CONTAINERS, SPHERE, decoded
 from segkit.errors import BadInputError
 from segkit.schemas import Track
 
@@ -62,7 +62,8 @@ def probe(path: Path) -> AudioInfo:
     Raises:
         BadInputError: not readable, without samples, or shorter than its header says.
     """
-    with _open(path) as file:
+    wav = decoded(path)
+    with _open(Path(wav.name) if wav else path) as file:
         info = AudioInfo(file.samplerate, file.frames, file.channels)
         if info.frames <= 0:
             raise BadInputError("empty audio", f"{path.name} holds no samples")
@@ -82,12 +83,7 @@ def _open(path: Path) -> soundfile.SoundFile:
     try:
         if path.stat().st_size == 0:
             raise BadInputError("empty audio", f"{path.name} has 0 bytes")
-        try:
-            return soundfile.SoundFile(path)
-        except soundfile.SoundFileError:
-            if path.suffix.lower() in SPHERE | CONTAINERS:
-                return soundfile.SoundFile(as_wav(path))
-            raise
+        return soundfile.SoundFile(path)
     except OSError as error:
         raise BadInputError("file cannot be opened", f"{path.name}: {error.strerror}") from error
     except soundfile.SoundFileError as error:
@@ -119,7 +115,8 @@ class Recording:
         if len(self.paths) < len(tracks):
             found = ", ".join(path.name for path in self.paths) or "no audio file"
             raise BadInputError("no audio", f"found {found}, expected one of each speaker")
-        self.infos = [probe(path) for path in self.paths]
+        self._decoded = {path: wav for path in set(self.paths) if (wav := decoded(path))}  # they live while this does
+        self.infos = [probe(self._readable(path)) for path in self.paths]
         for track, path, info in zip(tracks, self.paths, self.infos, strict=True):
             if track.channel >= info.channels:
                 detail = f"{path.name} has {info.channels} channels, channel {track.channel} is wanted"
@@ -188,7 +185,10 @@ class Recording:
         places = [(path, track.offset_s) for path, track in zip(self.paths, self.tracks, strict=True)]
         for path, offset_s in dict.fromkeys(places):
             rows = [i for i, place in enumerate(places) if place == (path, offset_s)]
-            yield path, rows, [self.tracks[i].channel for i in rows], offset_s
+            yield self._readable(path), rows, [self.tracks[i].channel for i in rows], offset_s
+
+    def _readable(self, path: Path) -> Path:
+        return Path(self._decoded[path].name) if path in self._decoded else path
 
 
 def _cut(path: Path, begin: int, end: int) -> Samples:

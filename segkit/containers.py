@@ -1,12 +1,10 @@
 """Audio that libsndfile does not open, decoded to a temporary wav that it does.
 
 NIST SPHERE with shorten, as the telephone corpora of the LDC have it, through desphere; what is in video
-containers and m4a through PyAV (FFmpeg). The few files that were decoded last are kept, so a recording that is
-probed, read in blocks and cut many times is decoded once.
+containers and m4a through PyAV (FFmpeg).
 """
 
 import tempfile
-from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,28 +16,32 @@ from segkit.errors import BadInputError, MissingExtraError
 
 SPHERE = frozenset({".nist", ".sph", ".sphere"})
 CONTAINERS = frozenset({".aac", ".amr", ".m4a", ".mka", ".mkv", ".mov", ".mp4", ".webm", ".wma"})
-KEPT = 16
-"""Decoded files that are kept, for as long as nobody asks for others."""
 
 
-def as_wav(path: Path) -> Path:
-    """A wav file with the audio of a SPHERE file or a container; it lives while few others are asked for.
+def decoded(path: Path) -> IO[bytes] | None:
+    """A wav file with the audio of a file that libsndfile does not open; None where it does, or nothing is there.
+
+    It is deleted when nobody holds it any more.
 
     Raises:
         BadInputError: it cannot be decoded.
     """
-    facts = path.stat()
-    return Path(_decoded(path, facts.st_size, facts.st_mtime_ns).name)
-
-
-@lru_cache(maxsize=KEPT)
-def _decoded(path: Path, size: int, mtime_ns: int) -> IO[bytes]:
-    """The decoded file, which is deleted when the cache lets go of it; size and time tell a changed source."""
+    suffix = path.suffix.lower()
+    if suffix not in SPHERE | CONTAINERS or not path.exists() or not path.stat().st_size or _is_plain(path):
+        return None
     wav = tempfile.NamedTemporaryFile(prefix="segkit-", suffix=".wav")  # noqa: SIM115 - closed by being forgotten
-    decode = _decode_sphere if path.suffix.lower() in SPHERE else _decode_container
+    decode = _decode_sphere if suffix in SPHERE else _decode_container
     decode(path, wav)
     wav.flush()
     return wav
+
+
+def _is_plain(path: Path) -> bool:
+    try:
+        soundfile.SoundFile(path).close()
+    except soundfile.SoundFileError:
+        return False
+    return True
 
 
 def _decode_sphere(path: Path, wav: IO[bytes]) -> None:

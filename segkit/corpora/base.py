@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from segkit.errors import BadInputError, UsageError
-from segkit.schemas import Conversation, Problem, Transcript
+from segkit.schemas import Conversation, Problem, Track, Transcript
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,22 @@ class Corpus(ABC):
     @abstractmethod
     def find(self) -> Iterator[Conversation | Problem]:
         """List the recordings, and what looks like one but cannot be used, in a stable order."""
+
+    def of_channels(
+        self,
+        name: str,
+        audio: list[Path],
+        texts: list[Path],
+        language: str,
+        speakers: tuple[str | None, str | None] = (None, None),
+    ) -> Conversation | Problem:
+        """A recording with one speaker per channel of one file, and one transcript, where either may be missing."""
+        for paths in (audio, texts):
+            if len(paths) > 1:
+                return Problem(name, "two files claim one id", f"{', '.join(map(str, paths))}: keep one of them")
+        path = audio[0] if audio else None
+        first, second = (Track(path, channel, speaker=speaker) for channel, speaker in enumerate(speakers))
+        return Conversation(name, self.name(), (first, second), tuple(texts), language=language, licence=self.licence)
 
     def prepare(self, conversation: Conversation) -> None:  # noqa: B027 - optional, not abstract
         """Make or check the audio files of `conversation` before they are read.

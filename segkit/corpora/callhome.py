@@ -13,7 +13,7 @@ from pathlib import Path
 
 from segkit.corpora.base import Corpus, files_below, read_text, reading
 from segkit.errors import BadInputError
-from segkit.schemas import Conversation, Problem, Track, Transcript
+from segkit.schemas import Conversation, Problem, Transcript
 
 AUDIO = re.compile(r"(?:[a-z]{2}_)?(?P<call>\d{4})\.(sph|wav|flac|mp3)", re.IGNORECASE)
 TRANSCRIPT = re.compile(r"[a-z]{2}_(?P<call>\d{4})\.txt|(?P<chat>\d{4})\.cha", re.IGNORECASE)
@@ -66,17 +66,7 @@ ROOT/any/depth/
             elif match := TRANSCRIPT.fullmatch(path.name):
                 texts[match["call"] or match["chat"]].append(path)
         for call in sorted(audio.keys() | texts.keys()):
-            yield self._call(call, audio[call], texts[call])
-
-    def _call(self, call: str, audio: list[Path], texts: list[Path]) -> Conversation | Problem:
-        for paths in (audio, texts):
-            if len(paths) > 1:
-                return Problem(call, "two files claim one id", f"{', '.join(map(str, paths))}: keep one of them")
-        path = audio[0] if audio else None
-        tracks = (Track(path, 0), Track(path, 1))
-        return Conversation(
-            call, self.name(), tracks, tuple(texts), language=self.options.language, licence=self.licence
-        )
+            yield self.of_channels(call, audio[call], texts[call], self.options.language)
 
     def transcript(self, conversation: Conversation) -> Transcript | None:
         """Utterances of both sides, and the part of the call from the first to the last of them."""

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from segkit.corpora.base import Corpus, files_below, read_text
 from segkit.errors import BadInputError
-from segkit.schemas import Conversation, Problem, Track, Transcript
+from segkit.schemas import Conversation, Problem, Transcript
 
 AUDIO = re.compile(r"(?P<call>fe_03_\d{5})\.(sph|wav|flac)", re.IGNORECASE)
 TRANSCRIPT = re.compile(r"(?P<call>fe_03_\d{5})\.txt", re.IGNORECASE)
@@ -60,16 +60,7 @@ ROOT/any/depth/
                 except BadInputError as error:
                     yield Problem(path.name, error.reason, error.detail)
         for call in sorted(audio.keys() | texts.keys()):
-            pins = speakers.get(call, (None, None))
-            yield self._call(call, audio[call], texts[call], pins)
-
-    def _call(self, call: str, audio: list[Path], texts: list[Path], pins: Pins) -> Conversation | Problem:
-        for paths in (audio, texts):
-            if len(paths) > 1:
-                return Problem(call, "two files claim one id", f"{', '.join(map(str, paths))}: keep one of them")
-        path = audio[0] if audio else None
-        first, second = (Track(path, channel, speaker=pin) for channel, pin in enumerate(pins))
-        return Conversation(call, self.name(), (first, second), tuple(texts), language="en", licence=self.licence)
+            yield self.of_channels(call, audio[call], texts[call], "en", speakers.get(call, (None, None)))
 
     def transcript(self, conversation: Conversation) -> Transcript | None:
         """Utterances of both sides; those without a word are left out."""

@@ -24,7 +24,7 @@ class HarperValley(Corpus):
     """The files of a call have one name and lie in folders that say what they are."""
 
     title = "Gridspace-Stanford Harper Valley: 1,446 simulated calls to a bank, 23 h"
-    licence = "CC-BY-4.0"
+    licence = "Apache-2.0"
     redistributable = True
     citation = "Wu, Nafziger, Scodary, Maas (2020), HarperValleyBank: A Domain-Specific Spoken Dialog Corpus, arXiv"
     how_to_get_it = "git clone https://github.com/cricketclub/gridspace-stanford-harper-valley"

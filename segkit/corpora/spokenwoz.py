@@ -15,7 +15,7 @@ from typing import Any
 
 from segkit.corpora.base import Corpus, files_below, read_json, reading
 from segkit.errors import BadInputError
-from segkit.schemas import Conversation, Problem, Track, Transcript
+from segkit.schemas import Conversation, Problem, Transcript
 
 # The archives were packed on a Mac: beside each file there may be another one, `._MUL0001.wav`, that holds no audio.
 FILE = re.compile(r"(?P<call>(MUL|SNG)\d{4})\.(wav|json)")
@@ -59,15 +59,7 @@ ROOT/any/depth/
                 except BadInputError as error:
                     yield Problem(str(path.relative_to(self.root)), "unreadable table", error.detail)
         for call in sorted(audio.keys() | texts.keys()):
-            yield self._call(call, audio[call], texts[call])
-
-    def _call(self, call: str, audio: list[Path], texts: list[Path]) -> Conversation | Problem:
-        for paths in (audio, texts):
-            if len(paths) > 1:
-                return Problem(call, "two files claim one id", f"{', '.join(map(str, paths))}: keep one of them")
-        path = audio[0] if audio else None
-        tracks = (Track(path, 0), Track(path, 1))
-        return Conversation(call, self.name(), tracks, tuple(texts), language="en", licence=self.licence)
+            yield self.of_channels(call, audio[call], texts[call], "en")
 
     def transcript(self, conversation: Conversation) -> Transcript | None:
         """The words of both parties."""

@@ -16,7 +16,7 @@ from segkit.extract.words import evidence_of
 from segkit.schemas import Axis, Intervals, Segment
 from segkit.segmenters.axes import describe
 from segkit.segmenters.timeline import clip
-from segkit.segmenters.trust import measure
+from segkit.segmenters.trust import Evidence, measure
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,11 @@ class Source:
     def recording(self) -> Recording:
         """The audio files."""
         return Recording(tracks_of(self.annotation, self.job.root))
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """What is known beside the activity."""
+        return evidence_of(self.annotation, self.activity)
 
     @property
     def known_from_s(self) -> float:
@@ -52,7 +57,7 @@ def segment_row(source: Source, split: str, pick: Pick) -> dict[str, Any]:
     near = [clip(track, begin_s, segment.end_s) for track in activity]
     from_start = [(track - segment.start_s).tolist() for track in near]
     window = np.array([[segment.start_s, segment.end_s]])
-    measured = {name: _number(value[0]) for name, value in measure(window, evidence_of(annotation, activity)).items()}
+    measured = {name: _number(value[0]) for name, value in measure(window, source.evidence).items()}
     tracks = annotation["tracks"]
     audio = _no_audio if job.annotations_only else _audio
     words = _words(annotation, user, begin_s, segment)

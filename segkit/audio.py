@@ -114,7 +114,8 @@ class Recording:
         self.paths = [track.path for track in tracks if track.path]
         if len(self.paths) < len(tracks):
             found = ", ".join(path.name for path in self.paths) or "no audio file"
-            raise BadInputError("no audio", f"found {found}, expected one of each speaker")
+            hint = "segments without audio: --vad transcript --annotations-only"
+            raise BadInputError("no audio", f"found {found}, expected one of each speaker ({hint})")
         self._decoded = {path: wav for path in set(self.paths) if (wav := decoded(path))}  # they live while this does
         self.infos = [probe(self._readable(path)) for path in self.paths]
         for track, path, info in zip(tracks, self.paths, self.infos, strict=True):

@@ -55,7 +55,7 @@ def transcribe(
     waiting: dict[str, list[str]] = {}
     for key in recordings if settings.model else ():
         if rows[key]["problem"] is None and (rows[key]["words"] is None or settings.replace):
-            waiting.setdefault(rows[key]["language"] or "en", []).append(key)
+            waiting.setdefault((rows[key]["language"] or "en").split("-")[0], []).append(key)
     for language, keys in waiting.items():
         places, audio = [], []
         for key in keys:

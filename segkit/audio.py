@@ -70,6 +70,12 @@ def probe(path: Path) -> AudioInfo:
         # libsndfile corrects a chunk that is longer than its file, and says so in its log only. A
         # length that no file can have is how a writer to a pipe says that it did not know; half a
         # frame is missing where a writer miscounts.
+        if path.suffix.lower() in SPHERE and not wav:
+            with path.open("rb") as header:
+                count = re.search(rb"sample_count -i (\d+)", header.read(1024))
+            if count and info.frames < int(count[1]):
+                detail = f"{path.name}: its header says {int(count[1])} samples, it holds {info.frames}"
+                raise BadInputError("truncated audio", detail)
         if found := re.search(r"data : (\d+) \(should be (\d+)\)", file.extra_info):
             claimed, held = int(found[1]), int(found[2])
             if held + 8 * info.channels < claimed < 0x7FFFF000:

@@ -31,8 +31,11 @@ def decoded(path: Path) -> IO[bytes] | None:
         return None
     wav = tempfile.NamedTemporaryFile(prefix="segkit-", suffix=".wav")  # noqa: SIM115 - closed by being forgotten
     decode = _decode_sphere if suffix in SPHERE else _decode_container
-    decode(path, wav)
-    wav.flush()
+    try:
+        decode(path, wav)
+        wav.flush()
+    except OSError as error:  # no room for it, most likely
+        raise BadInputError("file cannot be opened", f"{path.name} cannot be decoded to {wav.name}: {error}") from error
     return wav
 
 

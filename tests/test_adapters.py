@@ -3,6 +3,8 @@
 An adapter without a fixture fails here: that is the contract.
 """
 
+import contextlib
+import json
 import math
 
 import fixtures
@@ -11,9 +13,11 @@ import pytest
 
 from segkit import corpora
 from segkit.audio import Recording
-from segkit.errors import BadInputError
+from segkit.errors import BadInputError, NothingUsableError
 from segkit.extract import words
-from segkit.schemas import Conversation, Problem
+from segkit.extract.job import Job
+from segkit.extract.run import run
+from segkit.schemas import PRESETS, Conversation, Problem
 from segkit.schemas.settings import with_overrides
 
 MADE_HERE = {"synthetic"}  # no files of others to read
@@ -82,8 +86,51 @@ def test_damage_is_reported_and_never_raised(name, tmp_path):
             read(corpus, conversation, seed)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_every_entry_is_used_or_counted(name, tmp_path):
+    """Damage that leaves the number of entries as it is costs none of them silently."""
+    fixture = fixtures.of(name)
+    intact = {key: len(entries) for key, entries in fixture.found.items() if entries}
+    for seed in range(DAMAGED // 5):
+        rng = np.random.default_rng(seed)
+        files = dict(fixture.files)
+        path = sorted(files)[rng.integers(len(files))]
+        [change_a_number, with_crlf, with_bom][rng.integers(3)](files, path, rng)
+        root = tmp_path / str(seed)
+        root.mkdir()
+        corpus = adapter(name, fixture, fixtures.Fixture(files, {}).write(root))
+        for conversation in (item for item in corpus.find() if isinstance(item, Conversation)):
+            if conversation.id in intact and root / path in conversation.transcripts:
+                try:
+                    transcript = corpus.transcript(conversation)
+                except BadInputError:
+                    continue
+                used = 0 if transcript is None else len(transcript.words) + transcript.dropped.total()
+                assert used >= intact[conversation.id] or path in fixture.tables, (seed, path)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_damaged_corpus_never_stops_a_run(name, tmp_path):
+    fixture = fixtures.of(name)
+    for seed in range(6):
+        rng = np.random.default_rng(1000 + seed)
+        files = dict(fixture.files)
+        for path in rng.permutation(sorted(files))[:2]:
+            [change_a_number, flip_bytes, latin1, truncate][rng.integers(4)](files, str(path), rng)
+        root = tmp_path / str(seed)
+        root.mkdir()
+        corpus = adapter(name, fixture, fixtures.Fixture(files, {}).write(root))
+        settings = with_overrides(PRESETS["paper"], {"vad.backend": "transcript"})
+        job = Job(name, root, tmp_path / f"out{seed}", corpus.options, settings, annotations_only=True)
+        with contextlib.suppress(NothingUsableError):
+            run(job)
+        report = json.loads(job.run_file.read_text())
+        assert report["recordings"]["used"] + sum(report["problems"]["counts"].values()) > 0
+        assert not report["problems"]["counts"].get("unexpected error"), report["problems"]["list"]
+
+
 def read(corpus, conversation, seed):
-    """Words inside the recording, or an error with a reason; entries that were dropped are counted."""
+    """Words inside the recording, or an error with a reason."""
     row = {"duration_s": 1.0 if conversation.audio else None}
     try:
         transcript = corpus.transcript(conversation)

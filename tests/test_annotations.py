@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -9,7 +10,8 @@ import pytest
 from conftest import EASY, make_job, rows
 from test_bad_input import segkit
 
-from segkit.corpora.stereo import StereoOptions
+from segkit.corpora.stereo import Stereo, StereoOptions
+from segkit.errors import NothingUsableError
 from segkit.extract.run import run
 from segkit.schemas.settings import with_overrides
 
@@ -67,7 +69,7 @@ def test_transcripts_find_the_same_segments_with_audio_and_without(texts, tmp_pa
     without, with_audio = (rows(each).sort_by("id") for each in (silent, loud))
     assert without["id"].equals(with_audio["id"]) and len(without)
     assert with_audio["user"].null_count == 0
-    for name in ("words", "user_activity", "agent_activity", "start_s", "end_s", "overlap_s"):
+    for name in ("words", "user_activity", "agent_activity", "start_s", "end_s", "overlap_share"):
         assert without[name].to_pylist() == with_audio[name].to_pylist(), name
 
 
@@ -106,3 +108,56 @@ def test_check_counts_what_is_there(texts, capsys):
     assert [n for n in counts if n] == ["1", "4", "1"]
     assert "two files claim one id" in said
     assert segkit("corpora", "--check", texts)[0] == 2
+
+
+def test_a_value_that_no_column_holds_costs_one_recording(texts, tmp_path, monkeypatch):
+    whole = Stereo.transcript
+
+    def odd(self, conversation):
+        transcript = whole(self, conversation)
+        if conversation.id == "00002":
+            transcript.words[0] = replace(transcript.words[0], confidence="high")
+        return transcript
+
+    monkeypatch.setattr(Stereo, "transcript", odd)
+    report = run(job(texts, tmp_path / "out", annotations_only=True))
+    assert report["problems"]["counts"] == {"unexpected error": 1}
+    assert report["problems"]["list"][0]["source"] == "00002"
+    assert report["recordings"]["used"] == 5
+
+
+def test_a_corrected_transcript_is_read_again(texts, tmp_path):
+    done = job(texts, tmp_path / "out", annotations_only=True, limit=1)
+    run(done)
+    path = texts / "00000.json"
+    words = json.loads(path.read_text())
+    words[0]["word"] = "x" * len(words[0]["word"])  # as long as before
+    path.write_text(json.dumps(words))
+    run(done)
+    (annotation,) = pq.read_table(sorted(done.annotations_dir.glob("*.parquet"))).to_pylist()
+    assert any(set(word["text"]) == {"x"} for word in annotation["words"])
+
+
+def test_a_few_words_outside_are_dropped_and_many_are_another_recordings(texts, tmp_path):
+    path = texts / "00000.json"
+    words = json.loads(path.read_text())
+    path.write_text(json.dumps([*words, {"speaker": "A", "word": "late", "start": 500, "end": 501}]))
+    loud = job(texts, tmp_path / "loud", limit=1)
+    report = run(loud)
+    assert report["words_dropped"] == {"word outside the recording": 1} and report["recordings"]["used"] == 1
+    path.write_text(json.dumps([w | {"start": w["start"] + 60, "end": w["end"] + 60} for w in words]))
+    with pytest.raises(NothingUsableError, match=r"words outside the recording \(1\)"):
+        run(loud)
+
+
+def test_the_same_words_twice_are_one_recording(texts, tmp_path):
+    shutil.copy(texts / "00000.json", texts / "copy.json")
+    shutil.copy(texts / "00000.wav", texts / "copy.wav")
+    report = run(job(texts, tmp_path / "out", annotations_only=True))
+    assert report["problems"]["counts"] == {"duplicate audio": 1}
+
+
+def test_unknown_speakers_are_said(texts, tmp_path, capsys):
+    options = ["--set", "pause.tau_min_s=2", "--workers", 1, "--vad", "transcript", "--annotations-only"]
+    code, _, said = segkit("extract", "stereo", texts, "-o", tmp_path / "out", *options, capsys=capsys)
+    assert code == 0 and "Warning: who speaks in 6 recordings is unknown" in said

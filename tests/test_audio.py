@@ -137,6 +137,15 @@ def test_what_is_in_a_container_keeps_its_clock(tmp_path):
     assert loud[1].max() < 0.01
 
 
+def test_half_a_sphere_file_is_truncated(tmp_path):
+    path = tmp_path / "call.sph"
+    soundfile.write(path, noise(1.0, 8000, 2), 8000, format="NIST", subtype="ULAW")
+    assert probe(path).frames == 8000
+    path.write_bytes(path.read_bytes()[:9000])
+    with pytest.raises(BadInputError, match=r"truncated audio: call\.sph: its header says 8000 samples"):
+        probe(path)
+
+
 def test_containers_that_cannot_be_read_say_why(tmp_path):
     for name, content, reason in [
         ("a.mp4", b"ftypisom", "unsupported container"),

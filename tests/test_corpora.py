@@ -2,7 +2,10 @@
 
 import json
 
+import fixtures
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import write_wav
 
@@ -152,6 +155,27 @@ def test_bad_options_of_pairs(tmp_path, options):
     write_wav(tmp_path / "1_caller.wav", SECOND, 8000)
     with pytest.raises(UsageError, match=f"Setting '{next(iter(options))}' got"):
         list(pairs(tmp_path, **options).find())
+
+
+def test_the_hub_keeps_the_audio_of_its_row(tmp_path):
+    """Rows that come in another order bring their own audio; a foreign row names no file of this machine."""
+
+    def rows(*clips):
+        cells = [{"bytes": clip, "path": None} if isinstance(clip, bytes) else clip for clip in clips]
+        table = pa.table({"audio": pa.array(cells, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))})
+        (tmp_path / "data").mkdir(exist_ok=True)
+        pq.write_table(table, tmp_path / "data" / "train.parquet")
+        corpus = corpora.get("hub")
+        return list(corpus(tmp_path, corpus.Options(dataset="data")).find())
+
+    low, high = fixtures.audio(), fixtures.audio(seconds=2.0)
+    first = rows(low, high)
+    second = rows(high, low)
+    assert [c.audio[0].read_bytes() for c in first] == [low, high]
+    assert [c.audio[0].read_bytes() for c in second] == [high, low]
+    (tmp_path / "private.wav").write_bytes(low)
+    (problem,) = rows({"bytes": None, "path": str(tmp_path / "private.wav")})
+    assert problem.reason == "file cannot be opened" and "neither in the dataset nor on the Hub" in problem.detail
 
 
 @pytest.mark.shared_data

@@ -185,4 +185,4 @@ def test_a_mono_recording_becomes_two_tracks(recordings, tmp_path):
             activity = np.array(row[f"{role}_activity"]).reshape(-1, 2) + np.array([-0.01, 0.01])
             silent = ~((times_s[:, None] > activity[:, 0]) & (times_s[:, None] < activity[:, 1])).any(axis=1)
             assert not audio[silent].any() and audio[~silent].any()
-        assert row["overlap_s"] == 0
+        assert row["overlap_share"] == 0

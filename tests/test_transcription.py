@@ -131,3 +131,21 @@ def test_what_cannot_be_had_is_named(tmp_path):
         WordTranscriber(TINY, align="nobody/nothing")
     with pytest.raises(UsageError, match="Expected whisperx, or whisperx:MODEL"):
         run(make_job((tmp_path, None), tmp_path / "out", settings=with_overrides(EASY, {"asr.model": "kaldi"})))
+
+
+def test_a_recogniser_that_fails_costs_the_words_for_now(recordings, tmp_path, monkeypatch):
+    root = tmp_path / "corpus"
+    samples, rate_hz = soundfile.read(recordings[0], frames=20 * 8000)
+    write_wav(root / "call.wav", samples, rate_hz)
+    settings = with_overrides(EASY, {"asr.model": f"whisperx:{TINY}"})
+    job = make_job((root, None), tmp_path / "out", corpus="stereo", options=StereoOptions(), settings=settings)
+
+    def fail(self, heard):
+        raise RuntimeError("CUDA out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(WordTranscriber, "transcribe", fail)
+        report = run(job)
+    assert report["problems"]["counts"] == {"speech recognition failed": 1}
+    assert report["recordings"]["used"] == 1
+    assert run(job)["problems"]["counts"] == {}  # it is tried again

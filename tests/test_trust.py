@@ -69,7 +69,7 @@ def test_measures_against_the_grid(user, agent, user_words, agent_words, others)
     )
     found = {name: value[0] for name, value in measure(np.array([[1.0, 8.0]]), evidence).items()}
     speech, words = (np.stack(pair)[:, 4:32] for pair in ((user, agent), (user_words, agent_words)))
-    assert found["overlap_s"] == pytest.approx((speech[0] & speech[1]).sum() * TICK)
+    assert found["overlap_share"] == pytest.approx((speech[0] & speech[1]).mean(), abs=1e-6)
     assert found["third_party_s"] == pytest.approx(others[4:32].sum() * TICK)
     for name, whole, part in (("speech_without_words", speech, words), ("words_without_speech", words, speech)):
         missing = (whole & ~part).sum() / whole.sum() if whole.any() else 0
@@ -118,7 +118,7 @@ def test_overlap_in_one_signal():
         left = screen(found, axis, one, TrustCriteria()).kept
         kept[axis, user] = len(left), len(found.kept)
         windows = np.stack([left[:, 0, 0], left[:, -1, 1]], axis=1)
-        assert not measure(windows, one)["overlap_s"].any()
+        assert not measure(windows, one)["overlap_share"].any()
     for user in (0, 1):
         assert kept[Axis.PAUSE, user][0] == kept[Axis.PAUSE, user][1]
         assert kept[Axis.BACKCHANNEL, user][0] == kept[Axis.INTERRUPTION, user][0] == 0

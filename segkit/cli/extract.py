@@ -187,6 +187,10 @@ def _closing_words(job: "Job", report: dict[str, Any], verbose: bool) -> None:
     if empty:
         reason = "recordings that share a speaker stay together, and there are too few others"
         err.print(f"Warning: nothing is left for {' and '.join(empty)}: {reason}.", style="yellow", **PLAIN)
+    strangers = report["recordings"]["of_unknown_speakers"]
+    if strangers and len(filled) > 1:
+        risk = "whoever speaks in several of them may be in two splits"
+        err.print(f"Warning: who speaks in {strangers} recordings is unknown: {risk}.", style="yellow", **PLAIN)
     kept = sum(counts["kept"] for counts in report["segments"].values())
     if lost := sum(report["words_dropped"].values()):
         err.print(f"Warning: {lost:,} entries of the transcripts were dropped; {job.run_file} says why.", **PLAIN)

@@ -44,6 +44,8 @@ def corpora(
         options = with_overrides(adapter.Options(), dict(map(pair, set_ or [])))
         return _check(adapter(check, options).find())
 
+    if set_:
+        raise UsageError("--set chooses options for --check, which is missing.")
     if name is None:
         table = Table("corpus", "what", "licence")
         for each in corpora.names():

@@ -39,7 +39,7 @@ class Ami(Corpus):
 ROOT/any/depth/
 ├── ES2002a/audio/ES2002a.Headset-0.wav   one per participant; optional with --vad transcript
 ├── words/ES2002a.A.words.xml             one per participant, all of them
-└── corpusResources/meetings.xml          optional: who wears which headset, and who that is"""
+└── corpusResources/meetings.xml          who wears which headset, and who that is; optional with --vad transcript"""
 
     def find(self) -> Iterator[Conversation | Problem]:
         """Each two participants of each meeting that has headsets or words."""
@@ -67,7 +67,7 @@ ROOT/any/depth/
         stranger = f"one of {meeting[:6]}"
         tracks = {}
         for agent in agents:
-            headset, speaker = seats.get(agent, (str(AGENTS.index(agent)), stranger))
+            headset, speaker = seats.get(agent, (None, stranger))
             tracks[agent] = Track(files[headset][0] if headset in files else None, speaker=speaker)
         words = tuple(files[agent][0] for agent in agents)
         for name, (first, second) in zip(ids, combinations(agents, 2), strict=True):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segkit.corpora.base import Corpus, files_below, read_text, reading
-from segkit.errors import BadInputError
+from segkit.errors import BadInputError, MissingExtraError
 from segkit.schemas import Conversation, Problem, Transcript
 
 AUDIO = re.compile(r"(?:[a-z]{2}_)?(?P<call>\d{4})\.(sph|wav|flac|mp3)", re.IGNORECASE)
@@ -105,7 +105,10 @@ def spoken(text: str) -> str:
 
 def read_chat(path: Path) -> list[Entry]:
     """The utterances of A and B in a CHAT file."""
-    from pylangacq import CHAT
+    try:
+        from pylangacq import CHAT
+    except ImportError:
+        raise MissingExtraError("Reading CHAT", "pylangacq", "corpora") from None
 
     with reading(path):
         # Not strict: a slip of the form in one place must not cost the other utterances.

@@ -107,7 +107,7 @@ def users(metadata: Path) -> tuple[str, str]:
         BadInputError: the file does not say so.
     """
     with reading(metadata, "unreadable table"):
-        by_channel = {speaker["channel"]: speaker["user_id"] for speaker in read_json(metadata)["speakers"]}
+        by_channel = {speaker["channel"]: str(speaker["user_id"]) for speaker in read_json(metadata)["speakers"]}
         return by_channel["L"], by_channel["R"]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeAlias
 
-from segkit.corpora.base import Corpus, files_below, read_text
+from segkit.corpora.base import Corpus, files_below, read_text, reading
 from segkit.errors import BadInputError
 from segkit.schemas import Conversation, Problem, Transcript
 
@@ -105,8 +105,6 @@ def read_speakers(path: Path) -> dict[str, Pins]:
     Raises:
         BadInputError: it is not a table of calls.
     """
-    rows = csv.DictReader(read_text(path).split("\n"), quoting=csv.QUOTE_NONE)
-    if not {"CALL_ID", "APIN", "BPIN"} <= set(rows.fieldnames or ()):
-        detail = f"{path.name}: its first line is {rows.fieldnames}, expected CALL_ID, APIN and BPIN among the columns"
-        raise BadInputError("unreadable table", detail)
-    return {f"fe_03_{row['CALL_ID']}": (row["APIN"] or None, row["BPIN"] or None) for row in rows}
+    with reading(path, "unreadable table"):
+        rows = csv.DictReader(read_text(path).split("\n"), quoting=csv.QUOTE_NONE)
+        return {f"fe_03_{row['CALL_ID']}": (row["APIN"] or None, row["BPIN"] or None) for row in rows}

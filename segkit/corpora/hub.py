@@ -5,6 +5,7 @@ The dataset is streamed, https://huggingface.co/docs/datasets/stream, and the au
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +56,9 @@ class Hub(Corpus):
     tree = """\
 ROOT/
 └── kept/user--name/CONFIG/SPLIT/    made here
-    ├── 0-audio.flac                 the audio of row 0: two channels (--set audio=COLUMN)
-    ├── 0-left.wav                   or two mono files (--set first=left --set second=right)
-    └── 0-right.wav"""
+    ├── 0-audio-9f1c03aa.flac        the audio of row 0: two channels (--set audio=COLUMN)
+    ├── 0-left-5d0b7e12.wav          or two mono files (--set first=left --set second=right)
+    └── 0-right-c4a8f001.wav"""
     Options = HubOptions
 
     def find(self) -> Iterator[Conversation | Problem]:
@@ -86,12 +87,16 @@ ROOT/
     def _speakers(self) -> list[str]:
         return self.options.speakers.split(",") if self.options.speakers else []
 
+    @property
+    def _local(self) -> Path | None:
+        """The folder of the dataset, if it is one here."""
+        return next((folder for folder in (self.root / self.options.dataset,) if folder.exists()), None)
+
     def _rows(self) -> Iterator[dict[str, Any]]:
         """The rows, with the columns that matter, the audio not decoded."""
         from datasets import load_dataset
 
-        below = self.root / self.options.dataset
-        source = str(below) if below.exists() else self.options.dataset
+        source = str(self._local or self.options.dataset)
         rows = load_dataset(source, self.options.config or None, split=self.options.split, streaming=True)
         wanted = {column for column, _ in self._sides}.union(self._speakers, filter(None, [self.options.id]))
         # as Arrow, for otherwise datasets needs torchcodec and FFmpeg even where it decodes nothing
@@ -102,7 +107,7 @@ ROOT/
         dataset = self.options.dataset.strip("./").replace("/", "--")
         folder = self.root / "kept" / dataset / (self.options.config or "default") / self.options.split
         try:
-            paths = [kept(row[column], folder / f"{number}-{column}") for column, _ in self._sides]
+            paths = [kept(row[column], folder / f"{number}-{column}", self._local) for column, _ in self._sides]
         except BadInputError as error:
             return Problem(name, error.reason, error.detail)
         speakers = [row[column] for column in self._speakers] or [None, None]
@@ -119,12 +124,13 @@ ROOT/
         )
 
 
-def kept(cell: dict[str, Any] | None, stem: Path) -> Path | None:
-    """The file of a cell of audio: its own where that is on this machine, else a copy, made if there is none yet.
+def kept(cell: dict[str, Any] | None, stem: Path, local: Path | None) -> Path | None:
+    """The file of a cell of audio: its own in a dataset on this machine, else a copy, made if there is none yet.
 
     Args:
         cell: bytes, or a path that `datasets` can open; None without audio.
-        stem: the copy, without suffix.
+        stem: the copy, without its hash and suffix: what changes gets another name.
+        local: the folder of the dataset; a cell of a foreign one must not name files of this machine.
 
     Raises:
         BadInputError: the audio cannot be fetched.
@@ -134,13 +140,20 @@ def kept(cell: dict[str, Any] | None, stem: Path) -> Path | None:
     if cell is None:
         return None
     source = cell["path"] or ""
-    if cell["bytes"] is None and Path(source).is_file():
-        return Path(source)
-    copy = stem.with_name(stem.name + Path(source.split("::")[0]).suffix)
-    if not copy.exists():
-        with reading(copy, "file cannot be opened"):
+    if cell["bytes"] is None:
+        place = source.split("::")[-1]  # a member of an archive is zip://member::archive
+        inside = local is not None and Path(place).resolve().is_relative_to(local.resolve())
+        if not inside and not place.startswith(("hf://", "https://")):
+            raise BadInputError("file cannot be opened", f"{source!r} is neither in the dataset nor on the Hub")
+        if inside and place == source:
+            return Path(source)
+    with reading(stem, "file cannot be opened"):
+        data = xopen(source, "rb").read() if cell["bytes"] is None else cell["bytes"]
+        name = f"{stem.name}-{blake2b(data, digest_size=4).hexdigest()}{Path(source.split('::')[0]).suffix}"
+        copy = stem.with_name(name)
+        if not copy.exists():
             copy.parent.mkdir(parents=True, exist_ok=True)
             draft = copy.with_name(f".{copy.name}.tmp")
-            draft.write_bytes(xopen(source, "rb").read() if cell["bytes"] is None else cell["bytes"])
+            draft.write_bytes(data)
             draft.replace(copy)
     return copy

@@ -70,6 +70,8 @@ ROOT/any/depth/
             try:
                 with reading(manifest, "unreadable table"):
                     listed = manifest.parent / json.loads(line)["path"] if line.strip() else None
+                    if listed:
+                        listed.with_suffix("").is_file()  # raises for what can be no name
             except BadInputError as error:
                 detail = f'{error.detail}. Expected a line such as {{"path": "calls/1.wav", "duration": 24.5}}'
                 yield Problem(f"{source} line {number}", error.reason, detail)

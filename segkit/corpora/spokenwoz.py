@@ -23,9 +23,6 @@ TABLE = "data.json"
 PARTIES = ("user", "system")
 LABELS = "AB"
 
-Call = list[tuple[int, str, float, float]]
-"""The words of a call: channel, text, start_ms, end_ms."""
-
 
 class SpokenWoz(Corpus):
     """Audio and words are matched by the name of the call."""
@@ -65,31 +62,27 @@ ROOT/any/depth/
         """The words of both parties."""
         for path in conversation.transcripts:
             transcript = Transcript()
-            if path.name == TABLE:
-                for channel, text, start_ms, end_ms in read_table(path)[conversation.id]:
-                    transcript.add(channel, text, start_ms / 1000, end_ms / 1000)
-            else:
-                rows = read_json(path)
-                with reading(path):
-                    for row in rows:
+            content: Any = read_table(path) if path.name == TABLE else read_json(path)
+            with reading(path):
+                if path.name == TABLE:
+                    for turn in content[conversation.id]["log"]:
+                        for word in turn["words"]:
+                            times = (word["BeginTime"] / 1000, word["EndTime"] / 1000)
+                            transcript.add(PARTIES.index(turn["tag"]), word["Word"], *times)
+                else:
+                    for row in content:
                         transcript.add(LABELS.index(row["speaker"]), row["word"], row["start"], row["end"])
             return transcript
         return None
 
 
 @lru_cache(maxsize=2)
-def read_table(path: Path) -> dict[str, Call]:
-    """The words of all calls of a release, which is read once in each worker and not for each of its thousands.
+def read_table(path: Path) -> dict[str, Any]:
+    """All calls of a release, which are read once in each worker and not for each of its thousands.
 
     Raises:
         BadInputError: it is no such table.
     """
     table = read_json(path)
     with reading(path):
-        return {call: [word for turn in about["log"] for word in words_of(turn)] for call, about in table.items()}
-
-
-def words_of(turn: dict[str, Any]) -> Call:
-    """The words of one turn."""
-    channel = PARTIES.index(turn["tag"])
-    return [(channel, word["Word"], float(word["BeginTime"]), float(word["EndTime"])) for word in turn["words"]]
+        return dict(table.items())

@@ -111,12 +111,15 @@ def read_callers(path: Path) -> dict[tuple[str, str], str]:
 
 
 def spoken(text: str) -> str:
-    """What is said in a line, without `[silence]`, `[noise]` and `<b_aside>`; laughed words are words.
+    """What is said in a line, without `[silence]`, `[noise]` and `<b_aside>`.
 
-    >>> spoken("[laughter] okay_1 [laughter-all] i[t]- [vocalized-noise]")
-    'okay all i[t]-'
+    Laughed words are words; a slip `[lard/yard]` is what was said, an invention `{alrighty}` a word.
+
+    >>> spoken("[laughter] okay_1 [laughter-all] i[t]- [vocalized-noise] [lard/yard] {alrighty}")
+    'okay all i[t]- lard alrighty'
     """
-    tokens = (re.sub(r"^\[laughter-(.*)\]$", r"\1", token).split("_1")[0] for token in text.split())
+    words = re.sub(r"\[laughter-([^]]*)\]|\[([^]/]+)/[^]]+\]|\{([^}]*)\}", r"\1\2\3", text)
+    tokens = (token.split("_1")[0] for token in words.split())
     return " ".join(token for token in tokens if not re.fullmatch(r"\[[a-z-]+\]|<[be]_aside>", token))
 
 

@@ -1,11 +1,14 @@
 """First stage: every recording becomes a row of `annotations/`: who spoke when, and the words.
 
 Recordings are worked on in chunks, one Parquet file each. A chunk's file name is a hash of what went
-into it (the recordings, their files' sizes, the VAD settings), so a later run with other thresholds,
-or one that was interrupted, finds what is done, whatever the number of workers.
+into it (the recordings, the sizes of their files, their transcripts, the settings of VAD and ASR), so a
+later run with other thresholds, or one that was interrupted, finds what is done, whatever the number of
+workers.
 """
 
 import os
+from functools import lru_cache
+from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,7 @@ from segkit.segmenters import vad
 
 CHUNK_RECORDINGS = 8
 CHUNK_BYTES = 256 << 20
-PASSING = {"file cannot be opened", UNEXPECTED}
+PASSING = {"file cannot be opened", words.FAILED, UNEXPECTED}
 """Problems that need not lie in the recording: a chunk with one of them is worked on again."""
 
 
@@ -61,7 +64,8 @@ def _part_path(job: Job, group: list[Conversation]) -> Path:
         (
             c.id,
             [(relative(job, t.path), t.channel, t.offset_s, t.speaker) for t in c.tracks],
-            [(relative(job, path), _size(path)) for path in _files(c) if not made_here],
+            [(relative(job, path), _size(path)) for path in c.audio if not made_here],
+            [(relative(job, path), _content(path)) for path in c.transcripts if not made_here],
         )
         for c in group
     ]
@@ -71,12 +75,23 @@ def _part_path(job: Job, group: list[Conversation]) -> Path:
     return job.annotations_dir / f"{name}.parquet"
 
 
-def _files(conversation: Conversation) -> list[Path]:
-    return [*conversation.audio, *conversation.transcripts]
-
-
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
+
+
+def _content(path: Path) -> str:
+    """A hash of a transcript: a correction may leave its size as it was."""
+    facts = path.stat() if path.exists() else None
+    return "" if facts is None else _hash(path, facts.st_size, facts.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)  # many recordings can share a transcript
+def _hash(path: Path, size: int, mtime_ns: int) -> str:
+    try:
+        with path.open("rb") as file:
+            return file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
 
 
 def relative(job: Job, path: Path | None) -> str | None:
@@ -113,8 +128,16 @@ def annotate(job: Job, group: list[Conversation], part: Path, device: str = "cpu
             _expect_two_speakers(row)
     words.transcribe(job.settings.asr, rows, opened, device)
     draft = part.with_suffix(".tmp")
-    pq.write_table(pa.Table.from_pylist(list(rows.values()), schema=ANNOTATIONS), draft, compression="zstd")
+    pq.write_table(pa.concat_tables(map(_as_table, rows.values())), draft, compression="zstd")
     draft.replace(part)
+
+
+def _as_table(row: dict[str, Any]) -> pa.Table:
+    """One row; if an adapter gave a value that a column cannot hold, the row of a recording with that problem."""
+    with noting(row, "problem"):
+        return pa.Table.from_pylist([row], schema=ANNOTATIONS)
+    known = {name: row[name] for name in ("recording_id", "corpus", "problem", "detail")}
+    return pa.Table.from_pylist([known], schema=ANNOTATIONS)
 
 
 def _empty_row(job: Job, conversation: Conversation) -> dict[str, Any]:

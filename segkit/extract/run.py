@@ -25,10 +25,11 @@ from segkit.extract.job import Job, claimed
 from segkit.extract.select import Annotated, Pick, assign_splits, select
 from segkit.extract.words import evidence_of
 from segkit.folders import write_text
-from segkit.schemas import Axis, Conversation, Intervals, Problem
+from segkit.schemas import Axis, Conversation, Intervals, Problem, Settings
 from segkit.schemas.arrow import ANNOTATIONS
 from segkit.segmenters import vad
 from segkit.segmenters.axes import find_patterns
+from segkit.segmenters.transcription import fetch
 from segkit.segmenters.trust import screen
 
 Hook = Callable[[str, int, int, dict[str, float]], None]
@@ -64,10 +65,7 @@ def run(
     if engine not in ENGINES:
         raise UsageError(f"Unknown engine {engine!r}. {nearest(engine, ENGINES)}")
     job = replace(job, root=job.root.absolute(), out=job.out.absolute())  # a worker may run elsewhere
-    if job.settings.vad.backend != "transcript":
-        vad.load(job.settings.vad, device)  # a wrong setting shows before anything is written
-    if job.settings.asr.model and not (job.settings.asr.whisper and job.needs_audio):
-        raise UsageError("Speech recognition needs audio, and --vad transcript with --annotations-only reads none.")
+    _check(job.settings, device)  # a wrong setting shows before anything is written
     with claimed(job, overwrite):
         for draft in job.out.rglob("*.tmp"):  # of a process that was killed
             draft.unlink()
@@ -79,13 +77,26 @@ def run(
     return report
 
 
+def _check(settings: Settings, device: str) -> None:
+    """Raise `UsageError` for annotators that do not exist, or cannot be had."""
+    by_transcript = settings.vad.backend == "transcript"
+    if not by_transcript:
+        vad.load(settings.vad, device)
+    if settings.vad.model and settings.vad.backend != "pyannote":
+        raise UsageError(f"Setting 'vad.model' got {settings.vad.model!r}. Expected it with --vad pyannote only.")
+    if settings.asr.model:
+        if by_transcript:
+            raise UsageError("--transcribe needs speech that is heard. Expected another --vad than transcript.")
+        fetch(settings.asr.whisper)
+
+
 def _annotate(job: Job, workers: int, engine: str, device: str, hook: Hook) -> "Survey":
     """Annotate what has not been; returns what all annotations hold."""
     conversations, problems = find(job)
     parts = chunks(job, conversations)
     done = {part for part in parts if is_done(part)}
     todo = [(job, group, part, device) for part, group in parts.items() if part not in done]
-    survey = Survey(job, problems, hook, total=len(conversations))
+    survey = Survey(job, conversations, problems, hook)
     for part in done:
         survey.read(part)
     for i, _ in run_tasks(annotate, todo, workers, engine):
@@ -114,9 +125,11 @@ def find(job: Job) -> tuple[list[Conversation], list[Problem]]:
     conversations, problems = [], []
     for item in job.open_corpus().find():
         name = item.id if isinstance(item, Conversation) else item.source
-        printable = name.encode(errors="backslashreplace").decode()
-        if name != printable:
-            problems.append(Problem(printable, "file name is not UTF-8", "rename the file"))
+        files = [*item.audio, *item.transcripts] if isinstance(item, Conversation) else []
+        unprintable = next((each for each in (name, *map(str, files)) if each != _printable(each)), None)
+        if unprintable is not None:
+            detail = f"rename {_printable(unprintable)}"
+            problems.append(Problem(_printable(name), "file name is not UTF-8", detail))
         elif isinstance(item, Problem):
             problems.append(item)
         else:
@@ -126,12 +139,17 @@ def find(job: Job) -> tuple[list[Conversation], list[Problem]]:
     return conversations, problems
 
 
+def _printable(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
+
+
 class Survey:
     """Collects annotated recordings and their segments as the parts come in, in any order."""
 
-    def __init__(self, job: Job, problems: list[Problem], hook: Hook, total: int) -> None:
-        self.job, self.problems, self.hook, self.total = job, problems, hook, total
-        self.skipped = len(problems)
+    def __init__(self, job: Job, conversations: list[Conversation], problems: list[Problem], hook: Hook) -> None:
+        self.job, self.problems, self.hook, self.total = job, problems, hook, len(conversations)
+        self.found = len({c.id for c in conversations} | {p.source for p in problems})
+        self.strangers = {c.id for c in conversations if not all(track.speaker for track in c.tracks)}
         self.done = 0
         self.annotated: dict[str, tuple[Annotated, frozenset[str]]] = {}
         self.facts: Counter[str] = Counter()
@@ -245,9 +263,10 @@ def _report(
         "job": job.identity(),
         "settings_hash": job.settings_hash,
         "recordings": {
-            "found": survey.total + survey.skipped,
+            "found": survey.found,
             "used": len(recordings),
             "hours": round(sum(r.duration_s for r in recordings) / 3600, 4),
+            "of_unknown_speakers": len(survey.strangers & {r.recording_id for r in recordings}),
             "splits": dict(Counter(split_of.values())),
         },
         "segments": segments,

@@ -1,22 +1,28 @@
 """The words of a recording: the corpus's own, or a recogniser's; and speech where they are."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-from segkit.audio import Recording
-from segkit.errors import BadInputError
+from segkit.audio import Recording, Samples
+from segkit.errors import BadInputError, SegkitError
 from segkit.extract.listen import noting
 from segkit.schemas import NO_INTERVALS, Intervals, Transcript, Word
-from segkit.schemas.settings import AsrSettings
+from segkit.schemas.settings import AsrSettings, fingerprint
 from segkit.segmenters.timeline import clip, merged
 from segkit.segmenters.transcription import ASR_HZ, WordTranscriber, windows
 from segkit.segmenters.trust import Evidence
 
 WORD_SLACK_S = 0.5
 """Words may end this much after the audio does: transcripts round, and are then cut to the recording."""
+MAX_OUTSIDE = 0.1
+"""If a larger share of the words lies outside the recording, it is the transcript of another one."""
+FAILED = "speech recognition failed"
+HEARD_AT_ONCE_S = 1800.0
+"""Audio that is in memory for the recogniser."""
 
 
 def fill(row: dict[str, Any], transcript: Transcript | None) -> None:
@@ -26,13 +32,15 @@ def fill(row: dict[str, Any], transcript: Transcript | None) -> None:
     if row["duration_s"] is None:
         row["duration_s"] = max([word.end_s for word in transcript.words] + list(transcript.span_s or ()), default=0.0)
     duration_s = row["duration_s"]
-    for word in transcript.words:
-        if not (-WORD_SLACK_S <= word.start_s <= word.end_s <= duration_s + WORD_SLACK_S):
-            raise BadInputError(
-                "words outside the recording",
-                f"{word.text!r} at {word.start_s}-{word.end_s} s, the recording lasts {duration_s:.2f} s",
-            )
-    row["words"] = _in_order(transcript.words, duration_s)
+    last_s = duration_s + WORD_SLACK_S
+    inside = [w for w in transcript.words if -WORD_SLACK_S <= w.start_s <= w.end_s <= last_s]
+    if outside := len(transcript.words) - len(inside):
+        if outside > MAX_OUTSIDE * len(transcript.words):
+            word = next(w for w in transcript.words if w not in inside)
+            where = f"{word.text!r} at {word.start_s}-{word.end_s} s, the recording lasts {duration_s:.2f} s"
+            raise BadInputError("words outside the recording", f"{outside} of {len(transcript.words)}, such as {where}")
+        transcript.dropped[f"{transcript.unit} outside the recording"] += outside
+    row["words"] = _in_order(inside, duration_s)
     row["words_source"] = f"corpus, {transcript.unit}s"
     row["words_dropped"] = [{"reason": reason, "count": n} for reason, n in sorted(transcript.dropped.items())]
     row["transcribed_s"] = transcript.span_s
@@ -46,33 +54,55 @@ def fill_activity(row: dict[str, Any], min_silence_s: float) -> None:
             reason, row["transcript_problem"] = row["transcript_problem"] or "no transcript", None
             raise BadInputError(reason, row["detail"] or "--vad transcript takes speech from the words, found none")
         row["activity"] = [track.tolist() for track in spans_of_words(row["words"], min_silence_s)]
+        row["audio_hash"] = [fingerprint([w for w in row["words"] if w["channel"] == channel]) for channel in (0, 1)]
 
 
 def transcribe(
     settings: AsrSettings, rows: dict[str, dict[str, Any]], recordings: dict[str, Recording], device: str
 ) -> None:
-    """Fill the words of the rows that have none; all utterances of one language go in batches."""
+    """Fill the words of the rows that have none; utterances of one language go in batches, whatever their recording."""
     waiting: dict[str, list[str]] = {}
     for key in recordings if settings.model else ():
         if rows[key]["problem"] is None and (rows[key]["words"] is None or settings.replace):
             waiting.setdefault((rows[key]["language"] or "en").split("-")[0], []).append(key)
     for language, keys in waiting.items():
-        places, audio = [], []
-        for key in keys:
-            with noting(rows[key], "transcript_problem"):
-                for channel, activity in enumerate(rows[key]["activity"]):
-                    for start_s, end_s in windows(np.array(activity).reshape(-1, 2), rows[key]["duration_s"]):
-                        audio.append(recordings[key].window(start_s, end_s, ASR_HZ)[channel])
-                        places.append((key, channel, start_s))
         recogniser = _recogniser(settings, device, language)
         said: dict[str, list[Word]] = {key: [] for key in keys}
-        for (key, channel, start_s), words in zip(places, recogniser.transcribe(audio), strict=True):
-            said[key] += [
-                replace(w, channel=channel, start_s=start_s + w.start_s, end_s=start_s + w.end_s) for w in words
-            ]
+        for places, audio in _portions({key: rows[key] for key in keys}, recordings):
+            try:
+                heard = recogniser.transcribe(audio)
+            except SegkitError:
+                raise
+            except Exception as error:  # of the model's; the memory of a GPU, for one
+                for key, *_ in places:
+                    rows[key] |= {"transcript_problem": FAILED, "detail": f"{type(error).__name__}: {error}"}
+                continue
+            for (key, channel, start_s), words in zip(places, heard, strict=True):
+                said[key] += [
+                    replace(w, channel=channel, start_s=start_s + w.start_s, end_s=start_s + w.end_s) for w in words
+                ]
         for key in keys:
-            rows[key]["words"] = _in_order(said[key], rows[key]["duration_s"])
-            rows[key] |= {"words_source": recogniser.source, "words_dropped": [], "transcribed_s": None}
+            if rows[key]["transcript_problem"] is None:
+                rows[key]["words"] = _in_order(said[key], rows[key]["duration_s"])
+                rows[key] |= {"words_source": recogniser.source, "words_dropped": [], "transcribed_s": None}
+
+
+def _portions(
+    rows: dict[str, dict[str, Any]], recordings: dict[str, Recording]
+) -> Iterator[tuple[list[tuple[str, int, float]], list[Samples]]]:
+    """The recogniser's windows of some recordings: (recording, channel, start_s) and audio of each, some at a time."""
+    places: list[tuple[str, int, float]] = []
+    audio: list[Samples] = []
+    for key, row in rows.items():
+        with noting(row, "transcript_problem"):
+            for channel, activity in enumerate(row["activity"]):
+                for start_s, end_s in windows(np.array(activity).reshape(-1, 2), row["duration_s"]):
+                    audio.append(recordings[key].window(start_s, end_s, ASR_HZ)[channel])
+                    places.append((key, channel, start_s))
+                    if sum(map(len, audio)) > HEARD_AT_ONCE_S * ASR_HZ:
+                        yield places, audio
+                        places, audio = [], []
+    yield places, audio
 
 
 @cache

@@ -73,7 +73,7 @@ class Transcript:
     others: Intervals = field(default_factory=lambda: NO_INTERVALS)
     dropped: Counter[str] = field(default_factory=Counter)
 
-    def add(self, channel: int, text: str, start_s: Any, end_s: Any, confidence: float | None = None) -> None:
+    def add(self, channel: int, text: Any, start_s: Any, end_s: Any, confidence: Any = None) -> None:
         """Take in one entry as a file has it, its times numbers or text; or count why it cannot be used.
 
         >>> transcript = Transcript()
@@ -82,18 +82,24 @@ class Transcript:
         >>> transcript.words[0].end_s, dict(transcript.dropped)
         (0.75, {'word without times': 1})
         """
-        try:
-            start_s, end_s = float(start_s), float(end_s)
-        except (TypeError, ValueError, OverflowError):
-            start_s = end_s = math.nan
-        if not (math.isfinite(start_s) and math.isfinite(end_s)):
+        start_s, end_s, confidence = _number(start_s), _number(end_s), _number(confidence)
+        if start_s is None or end_s is None:
             self.dropped[f"{self.unit} without times"] += 1
-        elif not text.strip():
+        elif not isinstance(text, str) or not text.strip():
             self.dropped[f"{self.unit} without text"] += 1
         elif end_s < start_s:
             self.dropped[f"{self.unit} that ends before it starts"] += 1
         else:
             self.words.append(Word(channel, text.strip(), start_s, end_s, confidence))
+
+
+def _number(value: Any) -> float | None:
+    """A finite number, or None."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 @dataclass(frozen=True, slots=True)

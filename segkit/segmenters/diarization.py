@@ -16,7 +16,6 @@ There are two voices by assumption: a monologue is divided as well. Where both s
 
 import importlib.util
 import math
-import os
 import warnings
 from contextlib import redirect_stdout
 from io import StringIO
@@ -60,7 +59,6 @@ class Diarizer:
     """
 
     def __init__(self, model: str = "", device: str = "cpu") -> None:
-        os.environ.setdefault("PYANNOTE_METRICS_ENABLED", "0")  # it reports to its makers otherwise
         try:
             with warnings.catch_warnings(action="ignore"):  # it misses decoders that are not used here
                 import pyannote.audio  # noqa: F401

@@ -8,7 +8,6 @@ Without a name, the model is the one inside whisperx's wheel (Bredin and Laurent
 """
 
 import importlib.util
-import os
 import pkgutil
 import warnings
 from collections.abc import Iterator, Sequence
@@ -104,7 +103,6 @@ def load_model(name: str = "") -> "Model":
         MissingExtraError: pyannote.audio is not installed, or whisperx is wanted and is not.
         UsageError: there is no such model, or it is of another kind.
     """
-    os.environ.setdefault("PYANNOTE_METRICS_ENABLED", "0")  # it reports to its makers otherwise
     try:
         with warnings.catch_warnings(action="ignore"):  # it misses decoders that are not used here
             import pyannote.audio  # noqa: F401

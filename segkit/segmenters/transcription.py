@@ -197,8 +197,30 @@ def _load(model: str, device: str, language: str, utterances: Callable[[Any], li
     try:
         return whisperx.asr.load_model(model, kind, language=language, vad_model=detector, **how)
     except (OSError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UsageError(f"Whisper model {model!r} cannot be loaded: {reason}. Expected a name, or a folder.") from None
+        raise _no_model(model, error) from None
+
+
+def fetch(model: str) -> None:
+    """Download a Whisper model, unless it is here: once, before many workers ask for it.
+
+    Raises:
+        MissingExtraError: WhisperX is not installed.
+        UsageError: there is no such model to be had.
+    """
+    try:
+        from faster_whisper import download_model
+    except ImportError:
+        raise MissingExtraError("Speech recognition", "whisperx", "asr") from None
+    try:
+        if not Path(model).is_dir():
+            download_model(model)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise _no_model(model, error) from None
+
+
+def _no_model(model: str, error: Exception) -> UsageError:
+    reason = " ".join(str(error).split())[:200]
+    return UsageError(f"Whisper model {model!r} cannot be loaded: {reason}. Expected a name, or a folder.")
 
 
 def _load_aligner(language: str, device: str, name: str) -> Any:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from segkit.schemas import NO_INTERVALS, Axis, Intervals
 from segkit.schemas.settings import TrustCriteria
 from segkit.segmenters.axes import Found
-from segkit.segmenters.timeline import common, covered_s, seconds
+from segkit.segmenters.timeline import common, covered_s, durations, seconds
 
 REASONS = {
     "third_party_s": "somebody else speaks",
@@ -45,13 +45,13 @@ class Evidence(NamedTuple):
 
 
 def measure(windows: Intervals, evidence: Evidence) -> dict[str, NDArray[np.float64]]:
-    """The columns `overlap_s`, `third_party_s` and, with words, the two shares, for segments (n, 2); each (n,).
+    """The columns `overlap_share`, `third_party_s` and, with words, the two shares, for segments (n, 2); each (n,).
 
     The shares are of both speakers' time together; NaN where the transcript does not cover the segment.
     """
     first, second = evidence.activity
     found = {
-        "overlap_s": seconds(covered_s(common(first, second), windows)),
+        "overlap_share": seconds(covered_s(common(first, second), windows) / durations(windows)),
         "third_party_s": seconds(covered_s(evidence.others, windows)),
     }
     if evidence.words is None:
@@ -82,6 +82,6 @@ def screen(found: Found, axis: Axis, evidence: Evidence, criteria: TrustCriteria
         if name in measured
     }
     if evidence.one_signal and not criteria.overlap_in_one_signal:
-        apart = measured["overlap_s"] == 0
+        apart = measured["overlap_share"] == 0
         conditions["overlap in one signal"] = apart & (axis in (Axis.PAUSE, Axis.TURN_TAKING))
     return Found(found.candidates, found.passes | conditions)

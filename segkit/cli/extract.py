@@ -187,7 +187,7 @@ def _closing_words(job: "Job", report: dict[str, Any], verbose: bool) -> None:
     if empty:
         reason = "recordings that share a speaker stay together, and there are too few others"
         err.print(f"Warning: nothing is left for {' and '.join(empty)}: {reason}.", style="yellow", **PLAIN)
-    strangers = report["recordings"]["of_unknown_speakers"]
+    strangers = report["recordings_of_unknown_speakers"]
     if strangers and len(filled) > 1:
         risk = "whoever speaks in several of them may be in two splits"
         err.print(f"Warning: who speaks in {strangers} recordings is unknown: {risk}.", style="yellow", **PLAIN)

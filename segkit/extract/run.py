@@ -266,11 +266,11 @@ def _report(
             "found": survey.found,
             "used": len(recordings),
             "hours": round(sum(r.duration_s for r in recordings) / 3600, 4),
-            "of_unknown_speakers": len(survey.strangers & {r.recording_id for r in recordings}),
             "splits": dict(Counter(split_of.values())),
         },
         "segments": segments,
         "words_dropped": dict(survey.words_dropped),
+        "recordings_of_unknown_speakers": len(survey.strangers & {r.recording_id for r in recordings}),
         "problems": {
             "counts": dict(Counter(p.reason for p in problems)),
             "list": [asdict(p) for p in problems],

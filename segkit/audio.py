@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -237,9 +238,17 @@ def _resampled(path: Path, channels: list[int], offset_s: float, rate_hz: int) -
 def encode_flac(samples: NDArray[np.floating], rate_hz: int) -> bytes:
     """Mono samples in [-1, 1], shape (n,), as 16-bit FLAC; louder ones are clipped."""
     buffer = io.BytesIO()
-    pcm = np.clip(np.rint(np.asarray(samples) * 32768.0), -32768, 32767).astype(np.int16)
-    soundfile.write(buffer, pcm, rate_hz, format="FLAC", subtype="PCM_16")
+    soundfile.write(buffer, _as_int16(samples), rate_hz, format="FLAC", subtype="PCM_16")
     return buffer.getvalue()
+
+
+def samples_hash(samples: NDArray[np.floating]) -> str:
+    """32 hex digits of mono samples as `encode_flac` keeps them, so the same for the decoded file."""
+    return blake2b(_as_int16(samples).astype("<i2").tobytes(), digest_size=16).hexdigest()
+
+
+def _as_int16(samples: NDArray[np.floating]) -> NDArray[np.int16]:
+    return np.clip(np.rint(np.asarray(samples) * 32768.0), -32768, 32767).astype(np.int16)
 
 
 def decode_flac(data: bytes) -> tuple[Samples, int]:

@@ -9,6 +9,7 @@ from segkit.cli.align import align
 from segkit.cli.console import PLAIN, err
 from segkit.cli.extract import extract
 from segkit.cli.look import corpora, doctor, inspect, stats
+from segkit.cli.share import hydrate, publish
 from segkit.errors import SegkitError
 
 app = typer.Typer(
@@ -19,6 +20,8 @@ app = typer.Typer(
 )
 app.command(no_args_is_help=True)(extract)
 app.command(no_args_is_help=True)(align)
+app.command(no_args_is_help=True)(publish)
+app.command(no_args_is_help=True)(hydrate)
 for command in (corpora, stats, inspect, doctor):
     app.command()(command)
 

@@ -87,7 +87,7 @@ def extract(
     if dry_run:
         return _dry_run(job, as_json)
     with _progress(quiet=as_json) as hook:
-        report = run(job, workers or _cores(), engine, device, overwrite, hook)
+        report = run(job, workers or cores(), engine, device, overwrite, hook)
     if as_json:
         return typer.echo(json.dumps(report, indent=2))
     out.print(*summary.tables(report), sep="\n")
@@ -120,7 +120,8 @@ def _shares(text: str) -> Any:
     return tuple(number(float, part, "--splits", "three numbers such as 0.9,0.05,0.05") for part in text.split(","))
 
 
-def _cores() -> int:
+def cores() -> int:
+    """How many processes this machine has cores for."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

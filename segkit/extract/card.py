@@ -12,11 +12,11 @@ from segkit.schemas.settings import as_json
 
 def write_card(job: Job, report: dict[str, Any]) -> None:
     """Write the card of a finished run; `report` is what `run.json` holds."""
-    write_text(job.out / "README.md", front_matter(job, report) + body(job, report))
+    write_text(job.out / "README.md", front_matter(report) + body(job, report))
 
 
-def front_matter(job: Job, report: dict[str, Any]) -> str:
-    """YAML: one config per axis that has segments, and one for the annotations."""
+def front_matter(report: dict[str, Any], licence: str = "") -> str:
+    """YAML: one config per axis that has segments, and one for the annotations; lines that tell the licence."""
     configs = []
     for axis, counts in report["segments"].items():
         files = [{"split": split, "path": f"data/{axis}/{split}-*.parquet"} for split in counts["splits"]]
@@ -25,7 +25,13 @@ def front_matter(job: Job, report: dict[str, Any]) -> str:
     annotations = [{"split": "train", "path": "annotations/*.parquet"}]
     configs.append({"config_name": "annotations", "data_files": annotations})
     # JSON is YAML: no second serialiser for twenty lines
-    return "---\n" + f"configs: {json.dumps(configs, indent=2)}\n" + 'tags: ["segkit", "full-duplex"]\n---\n'
+    return f'---\n{licence}configs: {json.dumps(configs, indent=2)}\ntags: ["segkit", "full-duplex"]\n---\n'
+
+
+def fields() -> str:
+    """The table of all fields of a segment."""
+    rows = "\n".join(f"| `{name}` | {text} |" for name, text in describe(SEGMENTS).items())
+    return f"## Fields\n\n| field | meaning |\n|---|---|\n{rows}"
 
 
 def body(job: Job, report: dict[str, Any]) -> str:
@@ -35,7 +41,6 @@ def body(job: Job, report: dict[str, Any]) -> str:
         f"| {axis} | {counts['kept']} | " + ", ".join(f"{split} {n}" for split, n in counts["splits"].items()) + " |"
         for axis, counts in report["segments"].items()
     )
-    fields = "\n".join(f"| `{name}` | {text} |" for name, text in describe(SEGMENTS).items())
     first = next((axis for axis, counts in report["segments"].items() if counts["kept"]), "pause")
     return f"""
 # Segments of two-party conversations: {job.corpus}
@@ -65,9 +70,5 @@ settings, and counts and reasons of what was dropped.
 {json.dumps(as_json(job.settings), indent=2)}
 ```
 
-## Fields
-
-| field | meaning |
-|---|---|
-{fields}
+{fields()}
 """

@@ -77,25 +77,30 @@ def finished(shard: Shard) -> dict[str, Any] | None:
 
 def write_shard(job: Job, shard: Shard) -> dict[str, Any]:
     """Cut the segments of a shard and write it; what cannot be cut is counted. Runs in a worker."""
-    shard.path.parent.mkdir(parents=True, exist_ok=True)
-    draft = shard.path.with_suffix(".tmp")
     dropped: Counter[str] = Counter()
-    rows: list[dict[str, Any]] = []
-    written = filled = 0
-    with pq.ParquetWriter(draft, file_schema(), compression="zstd", write_page_index=True) as writer:
-        for row in _rows(job, shard, dropped):
-            size = sum(len(row[role]["bytes"]) for role in ("user", "agent") if role in row)
-            if rows and filled + size > ROW_GROUP_BYTES:
-                writer.write_table(pa.Table.from_pylist(rows, schema=file_schema()))
-                rows, filled = [], 0
-            rows.append(row)
-            filled += size
-            written += 1
-        writer.write_table(pa.Table.from_pylist(rows, schema=file_schema()))
-        report = {"plan": shard.plan, "written": written, "dropped": dict(dropped)}
-        writer.add_key_value_metadata({PLAN_KEY: json.dumps(report)})
-    draft.replace(shard.path)
+    rows = _rows(job, shard, dropped)
+    report = {"plan": shard.plan, "written": len(rows), "dropped": dict(dropped)}
+    write_rows(shard.path, rows, {PLAN_KEY: json.dumps(report)})
     return report
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]], metadata: dict[bytes, str]) -> None:
+    """Write segments to a Parquet file, whole or not at all, in row groups of a bounded size."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".tmp")
+    group: list[dict[str, Any]] = []
+    filled = 0
+    with pq.ParquetWriter(draft, file_schema(), compression="zstd", write_page_index=True) as writer:
+        for row in rows:
+            size = sum(len(cell["bytes"]) for role in ("user", "agent") if (cell := row.get(role)))
+            if group and filled + size > ROW_GROUP_BYTES:
+                writer.write_table(pa.Table.from_pylist(group, schema=file_schema()))
+                group, filled = [], 0
+            group.append(row)
+            filled += size
+        writer.write_table(pa.Table.from_pylist(group, schema=file_schema()))
+        writer.add_key_value_metadata(metadata)
+    draft.replace(path)
 
 
 @cache

@@ -18,7 +18,7 @@ from segkit.errors import UsageError
 from segkit.folders import changes, held, write_text
 from segkit.schemas import Axis, Settings
 from segkit.schemas.arrow import SCHEMA_VERSION
-from segkit.schemas.settings import as_json, fingerprint
+from segkit.schemas.settings import as_json, fingerprint, from_json
 
 SPLITS = ("train", "validation", "test")
 
@@ -84,6 +84,21 @@ class Job:
         choices = {name: getattr(self, name) for name in self.__dataclass_fields__}
         del choices["root"], choices["out"]
         return as_json({"segkit": segkit.__version__, "schema": SCHEMA_VERSION, **choices})
+
+    @classmethod
+    def of(cls, identity: dict[str, Any], root: Path, out: Path) -> "Job":
+        """The job that `identity` describes, on other folders."""
+        kept = {name: identity[name] for name in ("corpus", "per_axis", "context_s", "seed", "rate_hz", "limit")}
+        return cls(
+            **kept,
+            root=root,
+            out=out,
+            options=from_json(corpora.get(identity["corpus"]).Options(), identity["options"]),
+            settings=from_json(Settings(), identity["settings"]),
+            axes=tuple(map(Axis, identity["axes"])),
+            splits=tuple(identity["splits"]),
+            annotations_only=identity["annotations_only"],
+        )
 
     @property
     def needs_audio(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 import segkit
-from segkit.audio import Recording, encode_flac, sample_at
+from segkit.audio import Recording, Samples, encode_flac, sample_at, samples_hash
 from segkit.extract import quality
 from segkit.extract.annotate import tracks_of
 from segkit.extract.job import Job
@@ -37,11 +37,26 @@ class Source:
         """What is known beside the activity."""
         return evidence_of(self.annotation, self.activity)
 
-    @property
-    def known_from_s(self) -> float:
-        """Where the activity begins to be known: with --vad transcript, where the transcript begins."""
+    def begin_s(self, start_s: float) -> float:
+        """Where the context of a segment begins; with --vad transcript, nothing is known before the transcript."""
         by_transcript = self.job.settings.vad.backend == "transcript" and self.annotation["transcribed_s"]
-        return max(by_transcript[0], 0.0) if by_transcript else 0.0
+        return max(start_s - self.job.context_s, by_transcript[0] if by_transcript else 0.0, 0.0)
+
+    def near(self, begin_s: float, end_s: float) -> tuple[Intervals, Intervals]:
+        """The activity of both tracks between two times."""
+        first, second = (clip(track, begin_s, end_s) for track in self.activity)
+        return first, second
+
+    def cut(self, begin_s: float, end_s: float, rate_hz: int) -> Samples:
+        """The audio of both tracks between two times, (2, samples), as a dataset has it.
+
+        Of one signal that diarization divided, each track has what its speaker says; where both speak, both have both.
+        """
+        audio = self.recording.window(begin_s, end_s, rate_hz)
+        if self.annotation["derived"] is not None:
+            near = (track - begin_s for track in self.near(begin_s, end_s))
+            audio = audio * np.stack([quality.gate(track, audio.shape[1], rate_hz) for track in near])
+        return audio
 
 
 def segment_row(source: Source, split: str, pick: Pick) -> dict[str, Any]:
@@ -53,14 +68,13 @@ def segment_row(source: Source, split: str, pick: Pick) -> dict[str, Any]:
     job, annotation, activity = source.job, source.annotation, source.activity
     user, agent = pick.user, 1 - pick.user
     segment = describe(pick.axis, user, pick.pattern, activity, job.settings)
-    begin_s = max(segment.start_s - job.context_s, source.known_from_s)
-    near = [clip(track, begin_s, segment.end_s) for track in activity]
-    from_start = [(track - segment.start_s).tolist() for track in near]
+    begin_s = source.begin_s(segment.start_s)
+    from_start = [(track - segment.start_s).tolist() for track in source.near(begin_s, segment.end_s)]
     window = np.array([[segment.start_s, segment.end_s]])
     measured = {name: _number(value[0]) for name, value in measure(window, source.evidence).items()}
     tracks = annotation["tracks"]
     audio = _no_audio if job.annotations_only else _audio
-    words = _words(annotation, user, begin_s, segment)
+    words = words_near(annotation, user, begin_s, segment.start_s, segment.end_s)
     return {
         "id": pick.id,
         "axis": str(pick.axis),
@@ -69,7 +83,7 @@ def segment_row(source: Source, split: str, pick: Pick) -> dict[str, Any]:
         "split": split,
         "language": annotation["language"],
         "licence": annotation["licence"],
-        **audio(source, pick, begin_s, segment, (near[0] - begin_s, near[1] - begin_s)),
+        **audio(source, pick, begin_s, segment),
         "start_s": segment.start_s,
         "end_s": segment.end_s,
         "user_speaker": tracks[user]["speaker"],
@@ -90,23 +104,27 @@ def segment_row(source: Source, split: str, pick: Pick) -> dict[str, Any]:
     }
 
 
-def _audio(
-    source: Source, pick: Pick, begin_s: float, segment: Segment, from_begin: tuple[Intervals, Intervals]
-) -> dict[str, Any]:
-    """The columns that come from the audio; `from_begin` is the activity of both from its first sample."""
+def cells(audio: Samples, user: int, segment_id: str, rate_hz: int) -> dict[str, Any]:
+    """The audio columns of a segment, and what identifies them, from both tracks, (2, samples)."""
+    roles = {"user": audio[user], "agent": audio[1 - user]}
+    files = {role: {"bytes": encode_flac(a, rate_hz), "path": f"{segment_id}_{role}.flac"} for role, a in roles.items()}
+    return files | {f"{role}_hash": samples_hash(track) for role, track in roles.items()}
+
+
+def _audio(source: Source, pick: Pick, begin_s: float, segment: Segment) -> dict[str, Any]:
+    """The columns that come from the audio."""
     recording, user, agent = source.recording, pick.user, 1 - pick.user
     rate_hz = source.job.rate_hz or recording.rate_hz
-    native = recording.window(begin_s, segment.end_s, recording.rate_hz)  # as it is: for the measurements
-    audio = native if rate_hz == recording.rate_hz else recording.window(begin_s, segment.end_s, rate_hz)
+    audio = source.cut(begin_s, segment.end_s, rate_hz)
     derived = source.annotation["derived"] is not None
-    if derived:  # no separation: where both speak, both tracks hold both
-        audio = audio * np.stack([quality.gate(track, audio.shape[1], rate_hz) for track in from_begin])
     context = sample_at(segment.start_s, rate_hz) - sample_at(begin_s, rate_hz)
+    same = rate_hz == recording.rate_hz and not derived
+    native = audio if same else recording.window(begin_s, segment.end_s, recording.rate_hz)  # to be measured as it is
     powers = quality.frame_powers(native, recording.rate_hz)
+    first, second = (track - begin_s for track in source.near(begin_s, segment.end_s))
+    from_begin = first, second
     snr_db = quality.snr_db(powers, from_begin)
-    return {
-        "user": {"bytes": encode_flac(audio[user], rate_hz), "path": f"{pick.id}_user.flac"},
-        "agent": {"bytes": encode_flac(audio[agent], rate_hz), "path": f"{pick.id}_agent.flac"},
+    return cells(audio, user, pick.id, rate_hz) | {
         "context_s": context / rate_hz,
         "duration_s": (audio.shape[1] - context) / rate_hz,
         "user_snr_db": snr_db[user],
@@ -116,7 +134,7 @@ def _audio(
     }
 
 
-def _no_audio(source: Source, pick: Pick, begin_s: float, segment: Segment, *_: Any) -> dict[str, Any]:
+def _no_audio(source: Source, pick: Pick, begin_s: float, segment: Segment) -> dict[str, Any]:
     return {"context_s": segment.start_s - begin_s, "duration_s": segment.end_s - segment.start_s}
 
 
@@ -146,19 +164,21 @@ def _from(start_s: float, found: Intervals | None) -> list[list[float]] | None:
     return None if found is None else np.subtract(found, start_s).tolist()
 
 
-def _words(annotation: dict[str, Any], user: int, begin_s: float, segment: Segment) -> list[dict[str, Any]] | None:
+def words_near(
+    annotation: dict[str, Any], user: int, begin_s: float, start_s: float, end_s: float
+) -> list[dict[str, Any]] | None:
     """Words that share time with context or segment, with times from the segment's start."""
     words, (first_s, last_s) = annotation["words"], annotation["transcribed_s"] or (0.0, np.inf)
-    if words is None or segment.start_s < first_s or segment.end_s > last_s:
+    if words is None or start_s < first_s or end_s > last_s:
         return None
     return [
         {
             "speaker": "user" if word["channel"] == user else "agent",
             "text": word["text"],
-            "start_s": word["start_s"] - segment.start_s,
-            "end_s": word["end_s"] - segment.start_s,
+            "start_s": word["start_s"] - start_s,
+            "end_s": word["end_s"] - start_s,
             "confidence": word["confidence"],
         }
         for word in words
-        if word["start_s"] < segment.end_s and word["end_s"] > begin_s
+        if word["start_s"] < end_s and word["end_s"] > begin_s
     ]

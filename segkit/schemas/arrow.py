@@ -55,6 +55,8 @@ SEGMENTS = _schema(
         ("licence", pa.string(), "terms of the recording"),
         ("user", AUDIO, "audio of the user X, mono FLAC: context, then segment; null in annotations"),
         ("agent", AUDIO, "audio of the agent Y, mono FLAC, as long as the user's"),
+        ("user_hash", pa.string(), "hash of the user's decoded 16-bit samples, to check audio that was rebuilt"),
+        ("agent_hash", pa.string(), "hash of the agent's decoded 16-bit samples, to check audio that was rebuilt"),
         ("context_s", pa.float64(), "length of the context at the beginning of the audio"),
         ("duration_s", pa.float64(), "length of the segment, the rest of the audio"),
         ("start_s", pa.float64(), "start of the segment in the recording"),

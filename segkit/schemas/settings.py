@@ -22,6 +22,19 @@ from segkit.errors import UsageError, nearest
 T = TypeVar("T")
 
 
+def from_json(default: T, values: Mapping[str, Any]) -> T:
+    """The settings that `as_json` wrote; `default` has their form, and the values of what is not told.
+
+    >>> from_json(PRESETS["paper"], as_json(PRESETS["paper-literal"])) == PRESETS["paper-literal"]
+    True
+    """
+    changes = {}
+    for name in (f.name for f in dataclasses.fields(default) if f.name in values):  # type: ignore[arg-type]
+        old, new = getattr(default, name), values[name]
+        changes[name] = from_json(old, new) if dataclasses.is_dataclass(old) else type(old)(new)  # infinities are text
+    return replace(default, **changes)  # type: ignore[type-var]
+
+
 def added_later(default: Any) -> Any:
     """A field for settings whose identity is on users' disks: at its default, all that was made keeps its name."""
     return field(default=default, metadata={"added_later": True})

@@ -1,0 +1,137 @@
+"""The card of a published dataset: terms, sources, statistics, limits, and how to load and rebuild it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from segkit.extract.card import fields, front_matter
+from segkit.folders import write_text
+from segkit.publish.gate import Share
+from segkit.report import stats
+from segkit.report.stats import BINS, Statistics
+
+PICTURE = "statistics.png"
+SPDX_ON_THE_HUB = {"apache-2.0", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-sa-4.0", "cc0-1.0", "mit"}
+"""Licences that the Hub knows by these names; others are "other", with their name."""
+
+METHOD = "Ohashi, Zeghidour, Défossez, Kharitonov (2026), arXiv 2606.11167"
+
+LIMITS = """\
+- Speech is where a detector or a transcript says so: boundaries are off by some hundredths of a second, and lengths
+  next to a threshold fall to either side of it.
+- A segment shows a form (a pause, a short gap, a short utterance), not an intention: a backchannel here is whatever is
+  short, an interruption whatever starts before the other has ended.
+- Where one speaker is heard on the other's channel (`bleed_db`), speech of one can be taken for speech of both.
+- Splits keep speakers apart as far as the corpus names them."""
+
+
+def write_card(folder: Path, name: str, run: dict[str, Any], found: list[Share], published: dict[str, Any]) -> None:
+    """Write `README.md` and the picture in it.
+
+    Args:
+        folder: that is sent, with its Parquet files in place.
+        name: of the dataset on the Hub.
+        run: what `run.json` holds.
+        found: the corpora and their terms.
+        published: whether there is audio, and of which corpora words are missing.
+    """
+    numbers = stats.statistics(folder)
+    draw(numbers).savefig(folder / PICTURE)
+    licences = {share.licence.lower() for share in found}
+    known = len(licences) == 1 and licences <= SPDX_ON_THE_HUB
+    licence = f"license: {licences.copy().pop()}\n" if known else f"license: other\nlicense_name: {_names(found)}\n"
+    parts = [_title(name, run, published), _terms(found, published), _how_to(name, run, found, published)]
+    parts += [_statistics(numbers), f"## Known limits\n\n{LIMITS}", _settings(run), fields()]
+    write_text(folder / "README.md", front_matter(run, licence) + "\n" + "\n\n".join(parts) + "\n")
+
+
+def _names(found: list[Share]) -> str:
+    return json.dumps(", ".join(sorted({share.licence for share in found})))
+
+
+def _title(name: str, run: dict[str, Any], published: dict[str, Any]) -> str:
+    what = (
+        "with audio" if published["audio"] else "without audio: times, labels and events, to be rebuilt from the corpus"
+    )
+    return f"""# {name}
+
+Segments of two-party conversations that show one behaviour each (a pause, a turn, a backchannel, an interruption),
+{what}. Made with segkit {run["job"]["segkit"]} after {METHOD}."""
+
+
+def _terms(found: list[Share], published: dict[str, Any]) -> str:
+    lines = [
+        "## Sources and terms",
+        "",
+        "| corpus | segments | licence of the recordings | cite | get it |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [f"| {s.corpus} | {s.segments:,} | {s.licence} | {s.citation} | {s.how_to_get_it} |" for s in found]
+    lines += [f"\nAudio of {s.corpus} is passed on under {s.licence}: {s.declared.reason}" for s in found if s.declared]
+    if published["words_removed_of"]:
+        lines += [f"\nThe words of {', '.join(published['words_removed_of'])} are not in here."]
+    return "\n".join([*lines, f"\nCite the corpora, and the method: {METHOD}."])
+
+
+def _how_to(name: str, run: dict[str, Any], found: list[Share], published: dict[str, Any]) -> str:
+    first = next((axis for axis, counts in run["segments"].items() if counts["kept"]), "pause")
+    text = f"""## Load it
+
+```python
+from datasets import load_dataset
+
+segments = load_dataset("{name}", "{first}")
+```
+
+Configs: {", ".join(run["segments"])}; `annotations` has one row per recording: who speaks when."""
+    if published["audio"]:
+        return text
+    commands = "\n".join(
+        f"segkit hydrate {name} /path/to/{s.corpus} -o {s.corpus}-segments --corpus {s.corpus}" for s in found
+    )
+    return f"""{text}
+
+## Rebuild the audio
+
+With a copy of the corpus, segkit writes the whole dataset: the same rows, and the same samples, which is checked.
+
+```bash
+{commands}
+```"""
+
+
+def _statistics(numbers: list[Statistics]) -> str:
+    lines = ["## Statistics", "", f"![Distributions]({PICTURE})", ""]
+    lines += [
+        "| corpus | axis | segments | train | validation | test | recordings | hours |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for s in numbers:
+        counts = " | ".join(f"{s.splits[split]:,}" for split in ("train", "validation", "test"))
+        lines.append(f"| {s.corpus} | {s.axis} | {s.segments:,} | {counts} | {s.recordings:,} | {s.hours:.2f} |")
+    return "\n".join(lines)
+
+
+def _settings(run: dict[str, Any]) -> str:
+    return f"## Settings\n\n```json\n{json.dumps(run['job'], indent=2)}\n```"
+
+
+def draw(numbers: list[Statistics]) -> Figure:
+    """Histograms of the lengths per axis, seconds; one row for each axis of each corpus."""
+    columns = max((len(s.lengths) for s in numbers), default=1)
+    figure = Figure(figsize=(2.6 * columns, 1.5 * max(len(numbers), 1)), dpi=110, layout="constrained")
+    grid = figure.subplots(max(len(numbers), 1), columns, squeeze=False)
+    for row, s in zip(grid, numbers, strict=False):
+        for axes, (name, lengths) in zip(row, s.lengths.items(), strict=False):
+            low, high = lengths.histogram_range_s
+            width = (high - low) / BINS
+            axes.bar([low + (i + 0.5) * width for i in range(BINS)], lengths.histogram, width, color="#2563a8")
+            axes.set_title(f"{s.corpus}, {s.axis}: {name} ({lengths.count:,})", fontsize=7)
+            axes.tick_params(labelsize=6)
+            axes.set_yticks([])
+    for axes in grid.flat:
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.set_visible(axes.has_data())
+    return figure

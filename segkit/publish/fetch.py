@@ -1,0 +1,34 @@
+"""A published dataset, from a folder or from the Hub."""
+
+from pathlib import Path
+
+from segkit.errors import SegkitError, UsageError
+
+
+def fetched(source: str) -> Path:
+    """The folder of a dataset; one of the Hub is downloaded to its cache, resumed if that was interrupted.
+
+    Raises:
+        UsageError: there is no such folder or dataset.
+        SegkitError: the Hub cannot be reached.
+    """
+    if Path(source).is_dir():
+        return Path(source)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    from segkit.publish.package import SENT
+
+    try:
+        return Path(snapshot_download(source, repo_type="dataset", allow_patterns=list(SENT)))
+    except (HFValidationError, RepositoryNotFoundError) as error:
+        raise UsageError(
+            f"SOURCE got {source!r}: no such folder, and nothing on the Hub ({_short(error)}). Expected a folder, or "
+            "user/name; log in with `hf auth login` if it is private."
+        ) from None
+    except (LocalEntryNotFoundError, OSError) as error:
+        raise SegkitError(f"The Hub cannot be reached: {_short(error)} Start the same command again.") from None
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:200].rstrip(".") + "."

@@ -1,0 +1,125 @@
+"""The licence gate: every row knows its corpus, every corpus its terms, and audio leaves only where these allow it.
+
+>>> declared = Declaration.parse("stereo=CC-BY-4.0: our own recordings, all speakers agreed in writing")
+>>> declared.corpus, declared.licence
+('stereo', 'CC-BY-4.0')
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from segkit import corpora
+from segkit.errors import UsageError
+
+MIN_REASON = 20
+"""A reason has at least as many characters: who agreed to what."""
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """Somebody's word that the recordings of a corpus may be passed on; it goes into the card."""
+
+    corpus: str
+    licence: str
+    reason: str
+
+    @classmethod
+    def parse(cls, text: str) -> "Declaration":
+        """`CORPUS=LICENCE: reason`, as --declare takes it.
+
+        Raises:
+            UsageError: it is of another form, or gives no reason.
+        """
+        corpus, equals, rest = text.partition("=")
+        licence, colon, reason = (part.strip() for part in rest.partition(":"))
+        if not equals or not colon or not licence or len(reason) < MIN_REASON:
+            raise UsageError(
+                f"--declare got {text!r}. Expected CORPUS=LICENCE: and, in {MIN_REASON} characters or more, why you "
+                'may pass the recordings on: "stereo=CC-BY-4.0: our own recordings, all speakers agreed in writing".'
+            )
+        return cls(corpus.strip(), licence, reason)
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a dataset holds of one corpus, and the terms it is under.
+
+    Attributes:
+        may_be_shared: whether audio and words may be passed on.
+        licence: that of the recordings; a declared one instead, if there is one.
+        citation: of the corpus.
+        how_to_get_it: for readers who rebuild the audio.
+        declared: who said so, and why; None where the corpus's own terms hold.
+    """
+
+    corpus: str
+    segments: int
+    may_be_shared: bool
+    licence: str
+    citation: str
+    how_to_get_it: str
+    declared: Declaration | None = None
+
+
+def shares(out: Path, declarations: Iterable[Declaration] = ()) -> list[Share]:
+    """Every corpus that any file of a dataset folder names.
+
+    Raises:
+        UsageError: something is declared for a corpus that is not in it.
+    """
+    declared = {each.corpus: each for each in declarations}
+    segments: dict[str, int] = defaultdict(int)
+    for path in sorted(out.glob("data/*/*.parquet")):
+        for corpus, count in _counts(path).items():
+            segments[corpus] += count
+    for path in sorted(out.glob("annotations/*.parquet")):
+        for corpus in _counts(path):
+            segments[corpus] += 0
+    if unknown := declared.keys() - segments.keys():
+        raise UsageError(
+            f"--declare names {', '.join(sorted(unknown))}. The dataset holds {', '.join(sorted(segments))}."
+        )
+    return [_share(corpus, count, declared) for corpus, count in sorted(segments.items())]
+
+
+def _counts(path: Path) -> dict[str, int]:
+    column = pq.read_table(path, columns=["corpus"])["corpus"]
+    return {each["values"]: each["counts"] for each in column.value_counts().to_pylist()}
+
+
+def _share(corpus: str, segments: int, declared: Mapping[str, Declaration]) -> Share:
+    own = declared.get(corpus)
+    if corpus not in corpora.names():
+        unknown = "unknown to this segkit"
+        return Share(corpus, segments, own is not None, own.licence if own else unknown, unknown, unknown, own)
+    terms = corpora.get(corpus)
+    return Share(
+        corpus,
+        segments,
+        terms.redistributable or own is not None,
+        own.licence if own else terms.licence,
+        terms.citation,
+        terms.how_to_get_it,
+        own,
+    )
+
+
+def expect_open(found: Iterable[Share]) -> None:
+    """Refuse audio that may not be passed on.
+
+    Raises:
+        UsageError: the message names every such corpus, its terms, and the ways out.
+    """
+    closed = [share for share in found if not share.may_be_shared]
+    if closed:
+        each = "; ".join(f"{s.corpus} ({s.segments:,} segments): {s.licence}" for s in closed)
+        names = " and ".join(s.corpus for s in closed)
+        raise UsageError(
+            f"Audio and words of {names} may not be passed on. {each}. Publish with --annotations-only: segments, "
+            f"times and labels, to which whoever has {names} adds the audio with `segkit hydrate`. If the recordings are "
+            f'yours to give, say so: --declare "{closed[0].corpus}=LICENCE: why you may"; the card quotes it.'
+        )

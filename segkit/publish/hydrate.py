@@ -1,0 +1,213 @@
+"""Rebuild a dataset that was published without audio, from the reader's own copy of the corpus.
+
+The rows are the publisher's; audio is cut from the copy by the code that cut it first, and compared with the hashes of
+the publisher's samples. Words that could not be passed on are read from the copy's transcripts. What is missing or
+differs is named per recording, and left out.
+"""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from segkit import corpora
+from segkit.audio import sample_at
+from segkit.dataset import read_run, shards
+from segkit.errors import BadInputError, NothingUsableError, UsageError
+from segkit.extract import words
+from segkit.extract.annotate import activity_of, relative
+from segkit.extract.card import write_card
+from segkit.extract.cut import write_rows
+from segkit.extract.engine import run_tasks
+from segkit.extract.job import Job, claimed
+from segkit.extract.row import Source, cells, words_near
+from segkit.extract.run import find
+from segkit.folders import write_text
+from segkit.schemas import Conversation
+from segkit.schemas.arrow import ANNOTATIONS
+from segkit.schemas.settings import fingerprint
+
+DONE_KEY = b"segkit_hydrated"
+MISSING, DIFFERS = "not in this copy of the corpus", "audio differs from the publisher's"
+
+Lost = dict[str, str]
+"""Recordings of which segments are left out, and why."""
+
+
+def hydrate(
+    source: Path,
+    root: Path,
+    out: Path,
+    corpus: str = "",
+    workers: int = 1,
+    hook: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Rebuild a dataset; returns what its `run.json` holds. A run that was interrupted goes on when called again.
+
+    Args:
+        source: the published dataset folder.
+        root: the reader's copy of the corpus.
+        out: the dataset folder to write.
+        corpus: which corpus of the dataset; may be empty if there is one only.
+        workers: processes on this machine.
+        hook: told how many of how many files are done.
+
+    Raises:
+        UsageError: the source is no such dataset, or holds several corpora and none is named.
+        NothingUsableError: nothing could be rebuilt.
+    """
+    run = read_run(source)
+    job = _job(run, source, root.absolute(), out.absolute(), corpus)
+    with claimed(job, overwrite=False):
+        conversations = {c.id: c for c in find(job)[0]}
+        annotations = _annotations(job, source, conversations)
+        paths = shards(source)
+        tasks = [
+            (job, path, job.data_dir / path.relative_to(source / "data"), _of_shard(path, annotations))
+            for path in paths
+        ]
+        lost: Lost = {}
+        kept: dict[str, Counter[str]] = defaultdict(Counter)
+        for number, (i, (counts, lost_here)) in enumerate(run_tasks(_rebuild, tasks, workers), 1):
+            lost |= lost_here
+            kept[paths[i].parent.name] += Counter(counts)
+            hook(number, len(tasks))
+        report = _report(run, kept, lost, job)
+        write_card(job, report)
+        write_text(job.run_file, json.dumps(report, indent=2))
+    if not any(counts.total() for counts in kept.values()):
+        reasons = ", ".join(f"{reason} ({n})" for reason, n in Counter(lost.values()).items())
+        raise NothingUsableError(f"Nothing could be rebuilt: {reasons}. Is {str(root)!r} the corpus {job.corpus!r}?")
+    return report
+
+
+def _job(run: dict[str, Any], source: Path, root: Path, out: Path, corpus: str) -> Job:
+    names = sorted(
+        {name for path in shards(source) for name in pq.read_table(path, columns=["corpus"])["corpus"].to_pylist()}
+    )
+    if corpus not in names and (corpus or len(names) != 1):
+        raise UsageError(f"--corpus got {corpus!r}. Expected one of the corpora of the dataset: {', '.join(names)}.")
+    corpus = corpus or names[0]
+    adapter = corpora.get(corpus)
+    same = corpus == run["job"]["corpus"]
+    identity = run["job"] | {"corpus": corpus, "options": run["job"]["options"] if same else {}}
+    if not adapter.needs_root:
+        raise UsageError(f"The corpus {corpus!r} is made, not copied: extract it again with the settings of run.json.")
+    return replace(Job.of(identity, root, out), annotations_only=False, limit=None)
+
+
+def _annotations(job: Job, source: Path, conversations: dict[str, Conversation]) -> dict[str, Source]:
+    """The annotations of the corpus, with the copy's files and words; written, and keyed by recording."""
+    corpus = job.open_corpus()
+    found: dict[str, Source] = {}
+    for path in sorted(source.glob("annotations/*.parquet")):
+        table = pq.read_table(path, filters=[("corpus", "=", job.corpus)])
+        rows = table.to_pylist()
+        for row, activity in zip(rows, map(activity_of, table["activity"]), strict=True):
+            conversation = conversations.get(row["recording_id"])
+            if row["problem"] is None and conversation:
+                _add_words(row, corpus, conversation)
+                tracks = zip(row["tracks"], conversation.tracks, strict=True)
+                here = [
+                    t | {"path": relative(job, own.path), "channel": own.channel, "offset_s": own.offset_s}
+                    for t, own in tracks
+                ]
+                found[row["recording_id"]] = Source(job, row | {"tracks": here}, activity)
+        if rows:
+            draft = job.annotations_dir / f"{path.stem}.tmp"
+            pq.write_table(pa.Table.from_pylist(rows, schema=ANNOTATIONS), draft, compression="zstd")
+            draft.replace(job.annotations_dir / path.name)
+    return found
+
+
+def _of_shard(path: Path, annotations: dict[str, Source]) -> dict[str, Source]:
+    """The annotations that a worker needs for one file."""
+    names = pq.read_table(path, columns=["recording_id"])["recording_id"].unique().to_pylist()
+    return {name: annotations[name] for name in names if name in annotations}
+
+
+def _add_words(row: dict[str, Any], corpus: corpora.Corpus, conversation: Conversation) -> None:
+    """Read words that were taken out; those of a recogniser are not in the copy."""
+    if row["words"] is None and (row["words_source"] or "").startswith("corpus"):
+        try:
+            words.fill(row, corpus.transcript(conversation))
+        except BadInputError as error:
+            row["transcript_problem"], row["detail"] = error.reason, error.detail
+
+
+def _rebuild(job: Job, path: Path, target: Path, annotations: dict[str, Source]) -> tuple[dict[str, int], Lost]:
+    """Rebuild one file; returns how many rows of each split it has, and what is lost. Runs in a worker."""
+    plan = fingerprint(path.name, path.stat().st_size, job.corpus)
+    if done := _finished(target, plan):
+        return done["kept"], {}
+    rows = [row for row in pq.read_table(path).to_pylist() if row["corpus"] == job.corpus]
+    by_recording = defaultdict(list)
+    for row in rows:
+        by_recording[row["recording_id"]].append(row)
+    lost: Lost = {}
+    whole: dict[str, dict[str, Any]] = {}
+    for recording_id, segments in by_recording.items():
+        source = annotations.get(recording_id)
+        for row in segments:
+            try:
+                if source is None:
+                    raise BadInputError(MISSING, recording_id)
+                whole[row["id"]] = _filled(source, row)
+            except BadInputError as error:
+                lost[recording_id] = error.reason
+    kept = [whole[row["id"]] for row in rows if row["id"] in whole]
+    counts = dict(Counter(row["split"] for row in kept))
+    if kept:
+        write_rows(target, kept, {DONE_KEY: json.dumps({"plan": plan, "kept": counts, "lost": lost})})
+    return counts, lost
+
+
+def _finished(target: Path, plan: str) -> dict[str, Any] | None:
+    """The report of a file that was rebuilt from this source without loss."""
+    try:
+        report = json.loads((pq.read_metadata(target).metadata or {}).get(DONE_KEY, b"{}"))
+    except (OSError, pa.ArrowInvalid):
+        return None
+    return report if report.get("plan") == plan and not report["lost"] else None
+
+
+def _filled(source: Source, row: dict[str, Any]) -> dict[str, Any]:
+    """A row with its audio and words.
+
+    Raises:
+        BadInputError: the audio cannot be read, or is not the publisher's.
+    """
+    begin_s = source.begin_s(row["start_s"])
+    rate_hz = source.job.rate_hz or source.recording.rate_hz
+    user = row["user_channel"]
+    audio = cells(source.cut(begin_s, row["end_s"], rate_hz), user, row["id"], rate_hz)
+    for role in ("user", "agent"):
+        if row[f"{role}_hash"] not in (None, audio[f"{role}_hash"]):
+            raise BadInputError(DIFFERS, f"{row['id']}: {role}")
+    if row["user_hash"] is None:  # it never had audio: now it lies on samples
+        context = sample_at(row["start_s"], rate_hz) - sample_at(begin_s, rate_hz)
+        total = sample_at(row["end_s"], rate_hz) - sample_at(begin_s, rate_hz)
+        audio |= {"context_s": context / rate_hz, "duration_s": (total - context) / rate_hz}
+    said = row["words"]
+    if said is None and row["words_source"]:
+        said = words_near(source.annotation, user, begin_s, row["start_s"], row["end_s"])
+    return row | audio | {"words": said}
+
+
+def _report(run: dict[str, Any], kept: dict[str, Counter[str]], lost: Lost, job: Job) -> dict[str, Any]:
+    """The publisher's report with what became of it here."""
+    segments = {
+        axis: counts | {"kept": kept[axis].total(), "splits": dict(kept[axis])}
+        for axis, counts in run["segments"].items()
+    }
+    hydrated = {"lost": dict(sorted(lost.items())), "from": run.get("published", {})}
+    return {name: value for name, value in run.items() if name != "published"} | {
+        "job": job.identity(),
+        "segments": segments,
+        "hydrated": hydrated,
+    }

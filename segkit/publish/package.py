@@ -1,0 +1,93 @@
+"""The folder that is sent: a dataset with its card, with audio or without.
+
+Without audio it is a copy beside the dataset. Of corpora that may not be passed on, words go as well, and so does every
+detail of `run.json` that could quote one; of the others, words stay.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from segkit.dataset import read_run
+from segkit.extract.cut import file_schema
+from segkit.folders import write_text
+from segkit.publish.card import write_card
+from segkit.publish.gate import Share
+from segkit.schemas.arrow import ANNOTATIONS
+
+SENT = ("README.md", "run.json", "statistics.png", "data/*/*.parquet", "annotations/*.parquet")
+"""What a dataset repository consists of."""
+
+
+def files(folder: Path) -> list[Path]:
+    """What would be sent of a folder, in a stable order."""
+    return sorted({path for pattern in SENT for path in folder.glob(pattern)})
+
+
+def stripped_folder(out: Path) -> Path:
+    """Where the copy without audio is made."""
+    return out.with_name(f"{out.name}-annotations")
+
+
+def prepare(out: Path, name: str, found: list[Share], annotations_only: bool) -> Path:
+    """Write the card, and the copy without audio if that is wanted; returns the folder to send.
+
+    Args:
+        out: the dataset folder.
+        name: of the dataset on the Hub, user/name.
+        found: the corpora in it, with their terms.
+        annotations_only: whether to leave out the audio.
+    """
+    folder = stripped_folder(out) if annotations_only else out
+    if annotations_only:
+        closed = {share.corpus for share in found if not share.may_be_shared}
+        for source in files(out):
+            if source.suffix == ".parquet":
+                target = folder / source.relative_to(out)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _strip(source, target, closed)
+        for path in set(folder.glob("*/**/*.parquet")) - {folder / p.relative_to(out) for p in files(out)}:
+            path.unlink()  # of a former dataset
+    run = read_run(out)
+    published = {"audio": not annotations_only, "words_removed_of": sorted(closed) if annotations_only else []}
+    write_text(folder / "run.json", json.dumps(_without_quotes(run, published), indent=2))
+    write_card(folder, name, run, found, published)
+    return folder
+
+
+def _strip(source: Path, target: Path, closed: set[str]) -> None:
+    """Copy a file without audio, and without words of some corpora."""
+    segments = source.parent.parent.name == "data"
+    schema = file_schema() if segments else ANNOTATIONS
+    draft = target.with_suffix(".tmp")
+    with (
+        pq.ParquetFile(source) as file,
+        pq.ParquetWriter(draft, schema, compression="zstd", write_page_index=True) as writer,
+    ):
+        columns = [name for name in schema.names if name not in ("user", "agent")]
+        for batch in file.iter_batches(batch_size=512, columns=columns):
+            rows = batch.to_pylist()
+            for row in rows:
+                if row["corpus"] in closed:
+                    row["words"] = None
+                    row |= {} if segments else {"detail": None}
+            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+    draft.replace(target)
+
+
+def _without_quotes(run: dict[str, Any], published: dict[str, Any]) -> dict[str, Any]:
+    """`run.json` as it is sent: the list of problems can quote words, so only their counts go along."""
+    problems = dict(run["problems"])
+    if published["words_removed_of"]:
+        problems["list"] = []
+    return run | {"problems": problems, "published": published}
+
+
+def sizes(paths: list[Path]) -> Iterator[tuple[Path, int]]:
+    """Files and their sizes in bytes."""
+    for path in paths:
+        yield path, path.stat().st_size

@@ -1,0 +1,168 @@
+"""What leaves the house, and what a reader rebuilds from it."""
+
+import json
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+from conftest import EASY, make_job, rows
+from test_bad_input import segkit
+
+from segkit.corpora.stereo import StereoOptions
+from segkit.dataset import read_run
+from segkit.extract.cut import file_schema
+from segkit.extract.run import run
+
+DECLARED = "stereo=CC0-1.0: made by a synthesiser, nobody's voice is in it"
+
+
+@pytest.fixture(scope="module")
+def corpus(recordings, tmp_path_factory):
+    """Four calls of the corpus `stereo`, with words that can be told from everything else."""
+    root = tmp_path_factory.mktemp("corpus")
+    for number, wav in enumerate(recordings[:4]):
+        shutil.copy(wav, root / f"{number}.wav")
+        facts = json.loads(wav.with_suffix(".json").read_text())
+        words = [
+            {"speaker": "AB"[w["channel"]], "word": f"forbidden-{w['text']}", "start": w["start_s"], "end": w["end_s"]}
+            for w in facts["words"]
+        ]
+        (root / f"{number}.json").write_text(json.dumps(words))
+    return root
+
+
+@pytest.fixture(scope="module")
+def original(corpus, tmp_path_factory):
+    """A dataset of it."""
+    job = make_job((corpus, None), tmp_path_factory.mktemp("dataset") / "out", corpus="stereo", options=StereoOptions())
+    report = run(job)
+    assert report["problems"]["counts"] == {} and all(c["kept"] for c in report["segments"].values())
+    return job
+
+
+@pytest.fixture
+def copy(original, tmp_path):
+    """The dataset folder in a place of its own."""
+    shutil.copytree(original.out, tmp_path / "mine")
+    return tmp_path / "mine"
+
+
+def mixed(folder):
+    """Half of the segments of every file become Fisher's."""
+    for path in [*folder.glob("data/*/*.parquet"), *folder.glob("annotations/*.parquet")]:
+        table = pq.read_table(path)
+        names = pa.array(["fisher" if i % 2 else "stereo" for i in range(len(table))])
+        schema = table.schema
+        pq.write_table(table.set_column(schema.get_field_index("corpus"), "corpus", names).cast(schema), path)
+
+
+def test_the_gate_names_the_corpus_and_its_terms(copy, capsys):
+    mixed(copy)
+    code, _, said = segkit("publish", copy, "me/turns", "--declare", DECLARED, capsys=capsys)
+    assert code == 2
+    assert "Audio and words of fisher may not be passed on" in said and "LDC User Agreement" in said
+    assert "--annotations-only" in said and "stereo (" not in said
+    code, _, said = segkit("publish", copy, "me/turns", capsys=capsys)
+    assert code == 2 and "fisher and stereo" in said
+    for wrong in ("stereo", "stereo=CC0-1.0", "stereo=CC0-1.0: mine", "=x: " + 30 * "y"):
+        code, _, said = segkit("publish", copy, "me/turns", "--declare", wrong, capsys=capsys)
+        assert code == 2 and ("Expected CORPUS=LICENCE" in said or "The dataset holds" in said)
+    code, _, said = segkit("publish", copy, "turns", "--dry-run", capsys=capsys)
+    assert code == 2 and "Expected user/name" in said
+    assert not (copy / "statistics.png").exists()
+
+
+def test_what_is_declared_is_quoted(copy, capsys):
+    code, said, _ = segkit("publish", copy, "me/turns", "--declare", DECLARED, "--dry-run", capsys=capsys)
+    assert code == 0
+    listed = {
+        line.split()[-1]: int(line.split()[0].replace(",", "")) for line in said.splitlines() if " bytes " in line
+    }
+    assert {"README.md", "run.json", "statistics.png"} < listed.keys()
+    assert all((copy / name).stat().st_size == size for name, size in listed.items())
+    assert len(listed) == len(list(copy.rglob("*.parquet"))) + 3
+    card = (copy / "README.md").read_text()
+    assert "nobody's voice is in it" in card and "license: cc0-1.0" in card and "2606.11167" in card
+    assert 'load_dataset("me/turns", "pause")' in card and "segkit hydrate" not in card
+
+
+@pytest.fixture
+def published(copy, capsys):
+    """The annotations of the dataset."""
+    code, _, _ = segkit("publish", copy, "me/turns", "--annotations-only", "--dry-run", capsys=capsys)
+    assert code == 0
+    return copy.with_name("mine-annotations")
+
+
+def test_annotations_hold_neither_audio_nor_words(published):
+    for path in published.rglob("*"):
+        content = path.read_bytes() if path.is_file() else b""
+        assert b"fLaC" not in content and b"forbidden-" not in content, path
+    for path in published.glob("**/*.parquet"):  # and once more behind the compression
+        text = json.dumps(pq.read_table(path).to_pylist(), default=repr)
+        assert "forbidden-" not in text and "fLaC" not in text, path
+    card = (published / "README.md").read_text()
+    assert "segkit hydrate me/turns" in card and "The words of stereo are not in here" in card
+
+
+def test_words_stay_where_they_may(copy, capsys):
+    code, _, _ = segkit(
+        "publish", copy, "me/turns", "--annotations-only", "--dry-run", "--declare", DECLARED, capsys=capsys
+    )
+    found = pq.read_table(sorted(copy.with_name("mine-annotations").glob("data/*/*.parquet")))
+    assert code == 0 and found["user"].null_count == len(found) and found["words"].null_count == 0
+
+
+def test_a_hydrated_dataset_is_the_original(published, original, corpus, tmp_path, capsys):
+    out = tmp_path / "hydrated"
+    code, said, _ = segkit("hydrate", published, corpus, "-o", out, "--workers", 1, capsys=capsys)
+    assert code == 0 and "Every sample is the publisher's" in said
+    names = sorted(path.relative_to(original.out) for path in original.data_dir.rglob("*.parquet"))
+    assert sorted(path.relative_to(out) for path in (out / "data").rglob("*.parquet")) == names
+    for name in names:
+        ours, theirs = pq.read_table(original.out / name), pq.read_table(out / name)
+        assert ours.schema.equals(theirs.schema) and ours.to_pylist() == theirs.to_pylist()
+    before, after = (
+        pq.read_table(sorted(folder.glob("annotations/*.parquet"))).to_pylist() for folder in (original.out, out)
+    )
+    assert before == after
+    assert read_run(out)["segments"] == {
+        axis: counts | {"splits": counts["splits"]} for axis, counts in read_run(original.out)["segments"].items()
+    }
+    marks = {path: path.stat().st_mtime_ns for path in (out / "data").rglob("*.parquet")}
+    assert segkit("hydrate", published, corpus, "-o", out, "--workers", 1)[0] == 0
+    assert marks == {path: path.stat().st_mtime_ns for path in (out / "data").rglob("*.parquet")}  # nothing was redone
+
+
+def test_what_is_missing_or_altered_is_named_and_the_rest_is_right(published, original, corpus, tmp_path, capsys):
+    root = tmp_path / "theirs"
+    shutil.copytree(corpus, root)
+    (root / "0.wav").unlink()
+    samples, rate_hz = soundfile.read(root / "1.wav", dtype="int16")
+    soundfile.write(root / "1.wav", np.bitwise_xor(samples, 1), rate_hz)  # one bit of every sample
+    code, _, said = segkit("hydrate", published, root, "-o", tmp_path / "out", "--workers", 1, capsys=capsys)
+    assert code == 0
+    assert "Left out: 0: not in this copy of the corpus" in said
+    assert "Left out: 1: audio differs from the publisher's" in said
+    found = pa.concat_tables([pq.read_table(p) for p in sorted((tmp_path / "out" / "data").rglob("*.parquet"))])
+    right = {row["id"]: row for row in rows(original).to_pylist() if row["recording_id"] in ("2", "3")}
+    assert {row["id"]: row for row in found.to_pylist()} == right
+    assert found.schema.equals(file_schema().with_metadata(found.schema.metadata))
+
+
+def test_a_wrong_root_is_said(published, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    code, _, said = segkit("hydrate", published, tmp_path / "empty", "-o", tmp_path / "out", capsys=capsys)
+    assert code == 1 and "Nothing could be rebuilt" in said
+    code, _, said = segkit("hydrate", tmp_path / "nowhere", tmp_path, "-o", tmp_path / "out2", capsys=capsys)
+    assert code in (1, 2) and "Traceback" not in said
+
+
+def test_settings_survive_json():
+    from segkit.extract.job import Job
+
+    job = make_job((None, None), None, corpus="stereo", options=StereoOptions(speakers="x,y"), settings=EASY)
+    assert Job.of(json.loads(json.dumps(job.identity())), None, None) == job

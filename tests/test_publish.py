@@ -3,18 +3,22 @@
 import json
 import shutil
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
 from conftest import EASY, make_job, rows
+from hub_server import hub  # noqa: F401 - a fixture
 from test_bad_input import segkit
 
+from segkit.audio import decode_flac, samples_hash
 from segkit.corpora.stereo import StereoOptions
 from segkit.dataset import read_run
 from segkit.extract.cut import file_schema
 from segkit.extract.run import run
+from segkit.publish import package
 
 DECLARED = "stereo=CC0-1.0: made by a synthesiser, nobody's voice is in it"
 
@@ -97,7 +101,7 @@ def published(copy, capsys):
     return copy.with_name("mine-annotations")
 
 
-def test_annotations_hold_neither_audio_nor_words(published):
+def test_annotations_hold_neither_audio_nor_words(published, capsys):
     for path in published.rglob("*"):
         content = path.read_bytes() if path.is_file() else b""
         assert b"fLaC" not in content and b"forbidden-" not in content, path
@@ -105,6 +109,8 @@ def test_annotations_hold_neither_audio_nor_words(published):
         text = json.dumps(pq.read_table(path).to_pylist(), default=repr)
         assert "forbidden-" not in text and "fLaC" not in text, path
     card = (published / "README.md").read_text()
+    code, _, said = segkit("align", published, published.with_name("run"), capsys=capsys)
+    assert code == 2 and "segkit hydrate" in said
     assert "segkit hydrate me/turns" in card and "The words of stereo are not in here" in card
 
 
@@ -166,3 +172,62 @@ def test_settings_survive_json():
 
     job = make_job((None, None), None, corpus="stereo", options=StereoOptions(speakers="x,y"), settings=EASY)
     assert Job.of(json.loads(json.dumps(job.identity())), None, None) == job
+
+
+@pytest.fixture
+def logged_in(hub, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    return hub
+
+
+def sent(server, folder):
+    """Whether the Hub has every file of a folder as it is."""
+    there = server.files("user/turns")
+    return all(there.get(path.relative_to(folder).as_posix()) == path.read_bytes() for path in package.files(folder))
+
+
+def test_from_the_hub_and_back(logged_in, copy, original, corpus, tmp_path, capsys):
+    code, said, complained = segkit("publish", copy, "user/turns", "--annotations-only", capsys=capsys)
+    assert code == 0, complained
+    folder = copy.with_name("mine-annotations")
+    assert sent(logged_in, folder) and logged_in.private("user/turns")
+    assert logged_in.token not in said + complained
+    assert not any(logged_in.token.encode() in p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
+    whole = pq.read_table(sorted(folder.glob("data/pause/train-*.parquet")))
+    for streaming in (False, True):
+        rows_there = datasets.load_dataset("user/turns", "pause", split="train", streaming=streaming)
+        assert [row["id"] for row in rows_there.remove_columns(["user", "agent"])] == whole["id"].to_pylist()
+    code, _, complained = segkit("hydrate", "user/turns", corpus, "-o", tmp_path / "out", "--workers", 1, capsys=capsys)
+    assert code == 0, complained
+    found = pa.concat_tables([pq.read_table(p) for p in sorted((tmp_path / "out" / "data").rglob("*.parquet"))])
+    assert found.to_pylist() == rows(original).to_pylist()
+
+
+def test_audio_from_the_hub(logged_in, copy, capsys):
+    code, _, complained = segkit("publish", copy, "user/turns", "--public", "--declare", DECLARED, capsys=capsys)
+    assert code == 0, complained
+    assert sent(logged_in, copy) and not logged_in.private("user/turns")
+    there = datasets.load_dataset("user/turns", "backchannel", split="train")
+    for role in ("user", "agent"):
+        there = there.cast_column(role, datasets.Audio(decode=False))
+    row = there[0]
+    assert samples_hash(decode_flac(row["user"]["bytes"])[0]) == row["user_hash"]
+
+
+def test_a_cut_connection_and_errors_lose_nothing(logged_in, copy, capsys):
+    logged_in.cut(2, 1000, "/upload/")
+    logged_in.fail(2, 503, "/commit/")
+    codes = [segkit("publish", copy, "user/turns", "--declare", DECLARED)[0] for _ in range(2)]
+    assert codes[-1] == 0 and sent(logged_in, copy)
+
+
+def test_who_may_not_write_is_told(hub, copy, monkeypatch, capsys):  # noqa: F811
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    code, _, said = segkit("publish", copy, "user/turns", "--declare", DECLARED, capsys=capsys)
+    assert code == 2 and "hf auth login" in said
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    hub.fail(1000, 500, "/repos/create")
+    code, _, said = segkit("publish", copy, "user/turns", "--declare", DECLARED, capsys=capsys)
+    assert code == 1 and "Start the same command again" in said and hub.token not in said
+    code, _, said = segkit("hydrate", "user/nothing", copy, "-o", copy / "x", capsys=capsys)
+    assert code == 2 and "nothing on the Hub" in said

@@ -119,7 +119,7 @@ def expect_open(found: Iterable[Share]) -> None:
         each = "; ".join(f"{s.corpus} ({s.segments:,} segments): {s.licence}" for s in closed)
         names = " and ".join(s.corpus for s in closed)
         raise UsageError(
-            f"Audio and words of {names} may not be passed on. {each}. Publish with --annotations-only: segments, "
-            f"times and labels, to which whoever has {names} adds the audio with `segkit hydrate`. If the recordings are "
-            f'yours to give, say so: --declare "{closed[0].corpus}=LICENCE: why you may"; the card quotes it.'
+            f"Audio and words of {names} may not be passed on. {each}. Publish with --annotations-only: "
+            f"segments, times and labels, to which whoever has {names} adds the audio with `segkit hydrate`. If the "
+            f'recordings are yours to give, say so: --declare "{closed[0].corpus}=LICENCE: why you may".'
         )

@@ -98,7 +98,10 @@ def _job(run: dict[str, Any], source: Path, root: Path, out: Path, corpus: str) 
     identity = run["job"] | {"corpus": corpus, "options": run["job"]["options"] if same else {}}
     if not adapter.needs_root:
         raise UsageError(f"The corpus {corpus!r} is made, not copied: extract it again with the settings of run.json.")
-    return replace(Job.of(identity, root, out), annotations_only=False, limit=None)
+    try:
+        return replace(Job.of(identity, root, out), annotations_only=False, limit=None)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"run.json of {str(source)!r} tells no job of this segkit: {error!r}.") from None
 
 
 def _annotations(job: Job, source: Path, conversations: dict[str, Conversation]) -> dict[str, Source]:

@@ -90,8 +90,10 @@ class Segments:
     def __init__(self, dataset: Path, split: str, config: AlignConfig, rate_hz: int, required: bool) -> None:
         self.rate_hz = rate_hz
         self.tables: dict[Axis, pa.Table] = {}  # without audio; Python objects for all words would take gigabytes
-        if read_run(dataset)["job"].get("annotations_only"):
-            raise UsageError(f"{str(dataset)!r} has no audio. Expected segments extracted without --annotations-only.")
+        run = read_run(dataset)
+        if run["job"].get("annotations_only") or not run.get("published", {}).get("audio", True):
+            hint = "extracted without --annotations-only, or rebuilt with `segkit hydrate`"
+            raise UsageError(f"{str(dataset)!r} has no audio. Expected segments {hint}.")
         self.too_long = 0
         self._shards: dict[Axis, list[Path]] = {}
         for axis in config.parsed_axes():

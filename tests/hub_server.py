@@ -7,7 +7,7 @@ paginated, `cardData` is missing, `expand` selects nothing, and `lastCommit` is 
 
 As on the Hub, a new repository holds `.gitattributes` and one commit, LFS files are downloaded by a redirect, and what
 is private does not exist for those without a token. `hub.token` can write, `hub.read_token` only read, both as `user`.
-Tokens are compared, never recorded. Addresses of LFS files are "signed", and need none.
+Tokens are compared, never recorded. Addresses of LFS files are "signed", and need none; repositories share these files.
 
     def test_something(hub):                # huggingface_hub and datasets of this process talk to it
         api = HfApi(token=hub.token)        # nobody is logged in; a test that wants that sets HF_TOKEN

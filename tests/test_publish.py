@@ -180,9 +180,9 @@ def logged_in(hub, monkeypatch):  # noqa: F811
     return hub
 
 
-def sent(server, folder):
+def sent(server, folder, name="user/turns"):
     """Whether the Hub has every file of a folder as it is."""
-    there = server.files("user/turns")
+    there = server.files(name)
     return all(there.get(path.relative_to(folder).as_posix()) == path.read_bytes() for path in package.files(folder))
 
 
@@ -211,6 +211,8 @@ def test_audio_from_the_hub(logged_in, copy, capsys):
     for role in ("user", "agent"):
         there = there.cast_column(role, datasets.Audio(decode=False))
     row = there[0]
+    assert segkit("publish", copy, "user/again", "--declare", DECLARED)[0] == 0
+    assert sent(logged_in, copy, "user/again")
     assert samples_hash(decode_flac(row["user"]["bytes"])[0]) == row["user_hash"]
 
 

@@ -3,6 +3,7 @@
 The token is the client's: from HF_TOKEN, or from `hf auth login`.
 """
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def upload(folder: Path, name: str, private: bool) -> str:
     try:
         address = api.create_repo(name, repo_type="dataset", private=private, exist_ok=True)
         if hasattr(api, "upload_large_folder"):  # left huggingface_hub 2: upload_folder resumes there
+            _forget_another(folder, name)
             api.upload_large_folder(**what)
         else:
             api.upload_folder(**what)
@@ -43,6 +45,15 @@ def upload(folder: Path, name: str, private: bool) -> str:
     except OSError as error:  # connections
         raise SegkitError(f"The Hub cannot be reached: {_short(error)} Start the same command again.") from None
     return str(address)
+
+
+def _forget_another(folder: Path, name: str) -> None:
+    """`upload_large_folder` notes in the folder what it has sent, but not whereto: a second repository stays empty."""
+    cache, mark = folder / ".cache" / "huggingface", folder / ".cache" / "segkit-sent-to"
+    if cache.exists() and (not mark.exists() or mark.read_text() != name):
+        shutil.rmtree(cache)
+    mark.parent.mkdir(exist_ok=True)
+    mark.write_text(name)
 
 
 def _short(error: Exception) -> str:

@@ -88,7 +88,7 @@ def shares(out: Path, declarations: Iterable[Declaration] = ()) -> list[Share]:
 
 def _counts(path: Path) -> dict[str, int]:
     column = pq.read_table(path, columns=["corpus"])["corpus"]
-    return {each["values"]: each["counts"] for each in column.value_counts().to_pylist()}
+    return {str(each["values"]): each["counts"] for each in column.value_counts().to_pylist()}  # null: None, unknown
 
 
 def _share(corpus: str, segments: int, declared: Mapping[str, Declaration]) -> Share:

@@ -32,6 +32,9 @@ def upload(folder: Path, name: str, private: bool) -> str:
         address = api.create_repo(name, repo_type="dataset", private=private, exist_ok=True)
         if hasattr(api, "upload_large_folder"):  # left huggingface_hub 2: upload_folder resumes there
             _forget_another(folder, name)
+            # alone first, for upload_large_folder asks for ever where one may not write
+            card = folder / "README.md"
+            api.upload_file(repo_id=name, repo_type="dataset", path_or_fileobj=card, path_in_repo=card.name)
             api.upload_large_folder(**what)
         else:
             api.upload_folder(**what)

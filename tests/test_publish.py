@@ -36,6 +36,7 @@ def corpus(recordings, tmp_path_factory):
             for w in facts["words"]
         ]
         (root / f"{number}.json").write_text(json.dumps(words))
+    (root / "bad.wav").write_bytes(b"")
     return root
 
 
@@ -44,7 +45,7 @@ def original(corpus, tmp_path_factory):
     """A dataset of it."""
     job = make_job((corpus, None), tmp_path_factory.mktemp("dataset") / "out", corpus="stereo", options=StereoOptions())
     report = run(job)
-    assert report["problems"]["counts"] == {} and all(c["kept"] for c in report["segments"].values())
+    assert report["problems"]["counts"] == {"empty audio": 1} and all(c["kept"] for c in report["segments"].values())
     return job
 
 
@@ -78,6 +79,29 @@ def test_the_gate_names_the_corpus_and_its_terms(copy, capsys):
     code, _, said = segkit("publish", copy, "turns", "--dry-run", capsys=capsys)
     assert code == 2 and "Expected user/name" in said
     assert not (copy / "statistics.png").exists()
+    (copy / "data" / "pause" / "old").mkdir()  # what the gate does not look at is not sent either
+    shutil.copy(next(copy.glob("data/pause/*.parquet")), copy / "data" / "pause" / "old" / "x.parquet")
+    assert not any("old" in path.parts for path in package.files(copy))
+
+
+def test_rows_without_a_corpus_go_nowhere(copy, capsys):
+    path = next(copy.glob("data/pause/*.parquet"))
+    table = pq.read_table(path)
+    nothing = pa.nulls(len(table), pa.string())
+    pq.write_table(table.set_column(table.schema.get_field_index("corpus"), "corpus", nothing), path)
+    for options in (["--annotations-only"], ["--declare", DECLARED]):
+        code, _, said = segkit("publish", copy, "me/turns", "--dry-run", *options, capsys=capsys)
+        assert code == 2 and "rows without a corpus" in said
+
+
+def test_nothing_of_others_is_overwritten(copy, published, corpus, capsys):
+    code, _, said = segkit("hydrate", published, corpus, "-o", copy, capsys=capsys)
+    assert code == 2 and "holds something else" in said
+    mine = copy.with_name("other-annotations")
+    shutil.copytree(copy, mine)
+    shutil.copytree(copy, copy.with_name("other"))
+    code, _, said = segkit("publish", copy.with_name("other"), "me/x", "--annotations-only", "--dry-run", capsys=capsys)
+    assert code == 2 and "no copy that `segkit publish` made" in said
 
 
 def test_what_is_declared_is_quoted(copy, capsys):
@@ -126,7 +150,7 @@ def test_words_stay_where_they_may(copy, capsys):
 def test_a_hydrated_dataset_is_the_original(published, original, corpus, tmp_path, capsys):
     out = tmp_path / "hydrated"
     code, said, _ = segkit("hydrate", published, corpus, "-o", out, "--workers", 1, capsys=capsys)
-    assert code == 0 and "Every sample is the publisher's" in said
+    assert code == 0 and "Audio was compared" in said
     names = sorted(path.relative_to(original.out) for path in original.data_dir.rglob("*.parquet"))
     assert sorted(path.relative_to(out) for path in (out / "data").rglob("*.parquet")) == names
     for name in names:
@@ -214,6 +238,10 @@ def test_audio_from_the_hub(logged_in, copy, capsys):
     row = there[0]
     assert segkit("publish", copy, "user/again", "--declare", DECLARED)[0] == 0
     assert sent(logged_in, copy, "user/again")
+    assert segkit("publish", copy, "user/again", "--annotations-only", "--public")[0] == 0
+    assert not any(b"fLaC" in content for content in logged_in.files("user/again").values())  # nothing old is left
+    code, _, said = segkit("publish", copy, "user/turns", "--declare", DECLARED, capsys=capsys)
+    assert code == 2 and "exists and is public" in said
     assert samples_hash(decode_flac(row["user"]["bytes"])[0]) == row["user_hash"]
 
 
@@ -228,7 +256,7 @@ def test_who_may_not_write_is_told(hub, copy, monkeypatch, capsys):  # noqa: F81
     monkeypatch.delenv("HF_TOKEN", raising=False)
     code, _, said = segkit("publish", copy, "user/turns", "--declare", DECLARED, capsys=capsys)
     assert code == 2 and "hf auth login" in said
-    HfApi(token=hub.token).create_repo("user/turns", repo_type="dataset")
+    HfApi(token=hub.token).create_repo("user/turns", repo_type="dataset", private=True)
     monkeypatch.setenv("HF_TOKEN", hub.read_token)
     code, _, said = segkit("publish", copy, "user/turns", "--declare", DECLARED, capsys=capsys)
     assert code == 2 and "refuses" in said and hub.read_token not in said

@@ -92,4 +92,4 @@ def hydrate(
         out.print(f"{axis}: {counts['kept']:,} segments", **PLAIN)
     for recording, reason in report["hydrated"]["lost"].items():
         err.print(f"Left out: {recording}: {reason}", style="yellow", **PLAIN)
-    out.print(f"The dataset is in {output}. Every sample is the publisher's.", **PLAIN)
+    out.print(f"The dataset is in {output}. Audio was compared with the hashes of the rows that have any.", **PLAIN)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from segkit import corpora
@@ -87,8 +88,13 @@ def shares(out: Path, declarations: Iterable[Declaration] = ()) -> list[Share]:
 
 
 def _counts(path: Path) -> dict[str, int]:
-    column = pq.read_table(path, columns=["corpus"])["corpus"]
-    return {str(each["values"]): each["counts"] for each in column.value_counts().to_pylist()}  # null: None, unknown
+    try:
+        column = pq.read_table(path, columns=["corpus"])["corpus"]
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UsageError(f"{path.name} is no file of a dataset: {' '.join(str(error).split())[:120]}") from None
+    if column.null_count:
+        raise UsageError(f"{path.name} has {column.null_count} rows without a corpus, whose terms nobody knows.")
+    return {each["values"]: each["counts"] for each in column.value_counts().to_pylist()}
 
 
 def _share(corpus: str, segments: int, declared: Mapping[str, Declaration]) -> Share:

@@ -9,6 +9,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from segkit.schemas.arrow import ANNOTATIONS
 from segkit.schemas.settings import fingerprint
 
 DONE_KEY = b"segkit_hydrated"
+MARK = ".hydrated"
 MISSING, DIFFERS = "not in this copy of the corpus", "audio differs from the publisher's"
 
 Lost = dict[str, str]
@@ -62,8 +64,11 @@ def hydrate(
         NothingUsableError: nothing could be rebuilt.
     """
     run = read_run(source)
+    if out.exists() and any(out.iterdir()) and not (out / MARK).exists():
+        raise UsageError(f"{str(out)!r} holds something else. Expected a new folder, or one that hydrate has begun.")
     job = _job(run, source, root.absolute(), out.absolute(), corpus)
     with claimed(job, overwrite=False):
+        write_text(job.out / MARK, "segkit hydrate writes here\n")
         conversations = {c.id: c for c in find(job)[0]}
         annotations = _annotations(job, source, conversations)
         paths = shards(source)
@@ -111,7 +116,7 @@ def _annotations(job: Job, source: Path, conversations: dict[str, Conversation])
     for path in sorted(source.glob("annotations/*.parquet")):
         table = pq.read_table(path, filters=[("corpus", "=", job.corpus)])
         rows = table.to_pylist()
-        for row, activity in zip(rows, map(activity_of, table["activity"]), strict=True):
+        for row, spoken in zip(rows, table["activity"], strict=True):
             conversation = conversations.get(row["recording_id"])
             if row["problem"] is None and conversation:
                 _add_words(row, corpus, conversation)
@@ -120,7 +125,7 @@ def _annotations(job: Job, source: Path, conversations: dict[str, Conversation])
                     t | {"path": relative(job, own.path), "channel": own.channel, "offset_s": own.offset_s}
                     for t, own in tracks
                 ]
-                found[row["recording_id"]] = Source(job, row | {"tracks": here}, activity)
+                found[row["recording_id"]] = Source(job, row | {"tracks": here}, activity_of(spoken))
         if rows:
             draft = job.annotations_dir / f"{path.stem}.tmp"
             pq.write_table(pa.Table.from_pylist(rows, schema=ANNOTATIONS), draft, compression="zstd")
@@ -145,7 +150,7 @@ def _add_words(row: dict[str, Any], corpus: corpora.Corpus, conversation: Conver
 
 def _rebuild(job: Job, path: Path, target: Path, annotations: dict[str, Source]) -> tuple[dict[str, int], Lost]:
     """Rebuild one file; returns how many rows of each split it has, and what is lost. Runs in a worker."""
-    plan = fingerprint(path.name, path.stat().st_size, job.corpus)
+    plan = fingerprint(path.name, sha256(path.read_bytes()).hexdigest(), str(job.root), job.corpus)
     if done := _finished(target, plan):
         return done["kept"], {}
     rows = [row for row in pq.read_table(path).to_pylist() if row["corpus"] == job.corpus]
@@ -165,6 +170,7 @@ def _rebuild(job: Job, path: Path, target: Path, annotations: dict[str, Source])
                 lost[recording_id] = error.reason
     kept = [whole[row["id"]] for row in rows if row["id"] in whole]
     counts = dict(Counter(row["split"] for row in kept))
+    target.unlink(missing_ok=True)
     if kept:
         write_rows(target, kept, {DONE_KEY: json.dumps({"plan": plan, "kept": counts, "lost": lost})})
     return counts, lost

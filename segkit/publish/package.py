@@ -5,7 +5,6 @@ detail of `run.json` that could quote one; of the others, words stay.
 """
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from segkit.dataset import read_run
+from segkit.errors import UsageError
 from segkit.extract.cut import file_schema
 from segkit.folders import write_text
 from segkit.publish.card import write_card
@@ -45,6 +45,8 @@ def prepare(out: Path, name: str, found: list[Share], annotations_only: bool) ->
     folder = stripped_folder(out) if annotations_only else out
     if annotations_only:
         closed = {share.corpus for share in found if not share.may_be_shared}
+        if folder.exists() and any(folder.iterdir()) and read_run(folder).get("published", {}).get("audio", True):
+            raise UsageError(f"{str(folder)!r} is no copy that `segkit publish` made. Move it: the copy goes there.")
         for source in files(out):
             if source.suffix == ".parquet":
                 target = folder / source.relative_to(out)
@@ -53,6 +55,8 @@ def prepare(out: Path, name: str, found: list[Share], annotations_only: bool) ->
         for path in set(folder.glob("*/**/*.parquet")) - {folder / p.relative_to(out) for p in files(out)}:
             path.unlink()  # of a former dataset
     run = read_run(out)
+    if run.get("status") != "complete":
+        raise UsageError(f"{str(out)!r} is not finished. Run the same `segkit extract` again first.")
     published = {"audio": not annotations_only, "words_removed_of": sorted(closed) if annotations_only else []}
     write_text(folder / "run.json", json.dumps(_without_quotes(run, published), indent=2))
     write_card(folder, name, run, found, published)
@@ -85,9 +89,3 @@ def _without_quotes(run: dict[str, Any], published: dict[str, Any]) -> dict[str,
     if published["words_removed_of"]:
         problems["list"] = []
     return run | {"problems": problems, "published": published}
-
-
-def sizes(paths: list[Path]) -> Iterator[tuple[Path, int]]:
-    """Files and their sizes in bytes."""
-    for path in paths:
-        yield path, path.stat().st_size

@@ -3,12 +3,11 @@
 The token is the client's: from HF_TOKEN, or from `hf auth login`.
 """
 
-import shutil
+import glob
 from pathlib import Path
-from typing import Any
 
 from segkit.errors import SegkitError, UsageError
-from segkit.publish.package import SENT
+from segkit.publish.package import SENT, files
 
 
 def upload(folder: Path, name: str, private: bool) -> str:
@@ -22,22 +21,20 @@ def upload(folder: Path, name: str, private: bool) -> str:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
 
     api = HfApi()
-    what: dict[str, Any] = {
-        "repo_id": name,
-        "repo_type": "dataset",
-        "folder_path": str(folder),
-        "allow_patterns": list(SENT),
-    }
+    names = [glob.escape(path.relative_to(folder).as_posix()) for path in files(folder)]
     try:
         address = api.create_repo(name, repo_type="dataset", private=private, exist_ok=True)
-        if hasattr(api, "upload_large_folder"):  # left huggingface_hub 2: upload_folder resumes there
-            _forget_another(folder, name)
-            # alone first, for upload_large_folder asks for ever where one may not write
-            card = folder / "README.md"
-            api.upload_file(repo_id=name, repo_type="dataset", path_or_fileobj=card, path_in_repo=card.name)
-            api.upload_large_folder(**what)
-        else:
-            api.upload_folder(**what)
+        if private and not api.dataset_info(name).private:
+            raise UsageError(f"{name!r} exists and is public. Say --public, or make it private there first.")
+        # one commit, and files of a former dataset go; upload_large_folder forgets whereto it sent, and never gives up
+        api.upload_folder(
+            repo_id=name,
+            repo_type="dataset",
+            folder_path=folder,
+            allow_patterns=names,
+            delete_patterns=list(SENT),
+            commit_message="segkit publish",
+        )
     except (HFValidationError, LocalTokenNotFoundError) as error:
         raise UsageError(f"{_short(error)} Expected a name such as user/name, and a login: `hf auth login`.") from None
     except HfHubHTTPError as error:
@@ -45,18 +42,9 @@ def upload(folder: Path, name: str, private: bool) -> str:
         if status in (401, 403):
             raise UsageError(f"The Hub refuses {name!r}: {_short(error)} Log in with `hf auth login`.") from None
         raise SegkitError(f"The Hub does not take {name!r}: {_short(error)} Start the same command again.") from None
-    except OSError as error:  # connections
+    except (OSError, RuntimeError) as error:  # connections, and what an upload gives up with
         raise SegkitError(f"The Hub cannot be reached: {_short(error)} Start the same command again.") from None
     return str(address)
-
-
-def _forget_another(folder: Path, name: str) -> None:
-    """`upload_large_folder` notes in the folder what it has sent, but not whereto: a second repository stays empty."""
-    cache, mark = folder / ".cache" / "huggingface", folder / ".cache" / "segkit-sent-to"
-    if cache.exists() and (not mark.exists() or mark.read_text() != name):
-        shutil.rmtree(cache)
-    mark.parent.mkdir(exist_ok=True)
-    mark.write_text(name)
 
 
 def _short(error: Exception) -> str:

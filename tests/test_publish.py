@@ -159,7 +159,7 @@ def test_a_hydrated_dataset_is_the_original(published, original, corpus, tmp_pat
     before, after = (
         pq.read_table(sorted(folder.glob("annotations/*.parquet"))).to_pylist() for folder in (original.out, out)
     )
-    assert before == after
+    assert [row | {"detail": None} for row in before] == after  # details could quote words
     assert read_run(out)["segments"] == {
         axis: counts | {"splits": counts["splits"]} for axis, counts in read_run(original.out)["segments"].items()
     }

@@ -8,7 +8,7 @@ import typer
 from segkit.cli.align import align
 from segkit.cli.console import PLAIN, err
 from segkit.cli.extract import extract
-from segkit.cli.look import corpora, doctor, inspect, stats
+from segkit.cli.look import corpora, doctor, inspect, report, stats
 from segkit.cli.share import hydrate, publish
 from segkit.errors import SegkitError
 
@@ -22,7 +22,7 @@ app.command(no_args_is_help=True)(extract)
 app.command(no_args_is_help=True)(align)
 app.command(no_args_is_help=True)(publish)
 app.command(no_args_is_help=True)(hydrate)
-for command in (corpora, stats, inspect, doctor):
+for command in (corpora, stats, inspect, report, doctor):
     app.command()(command)
 
 

@@ -113,6 +113,23 @@ def inspect(
     out.print(f"{row['axis']} {row['id']} is drawn in {png}", **PLAIN)
 
 
+def report(
+    source: Annotated[
+        Path, typer.Argument(help="A dataset folder, or a run folder of `segkit align`.", show_default=False)
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = Path("report.html"),
+    per_axis: Annotated[int, typer.Option(min=1, help="At most this many segments per axis, to see and to hear.")] = 10,
+) -> None:
+    """One page that works offline: counts, distributions, and segments to see and to hear; or how training went.
+
+    Example: segkit report segments -o report.html
+    """
+    from segkit.report.page import write_report
+
+    write_report(source, output, per_axis)
+    out.print(f"The page is {output}, {output.stat().st_size / 2**20:.1f} MiB", **PLAIN)
+
+
 def doctor(as_json: Json = False) -> None:
     """Versions, extras, GPU, decoders, and conflicts between packages."""
     from rich.table import Table

@@ -1,0 +1,270 @@
+"""What the folder of a training run holds to look at: curves, the change on the validation split, and samples.
+
+A run folder is what `segkit align` writes: config.json, metrics.jsonl (a line per step), samples/step-*/*.wav.
+
+>>> _ticks(0.0, 0.93)
+[0.0, 0.2, 0.4, 0.6, 0.8]
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from segkit.errors import UsageError
+from segkit.schemas import Axis
+
+WIDTH, HEIGHT, LEFT, BOTTOM, EDGE = 300, 120, 42, 20, 6
+"""Of a drawn chart, in units of its SVG: the whole, and the margins for labels."""
+
+SAMPLE = re.compile(r"(?P<axis>[a-z_]+)-(?P<id>[^-]+)-reward(?P<reward>[+-][\d.]+)\.wav")
+
+ABOUT = {
+    "kl": "KL divergence from the policy it began with",
+    "zero_std": "share of groups that teach nothing: all their rewards are equal",
+    "loss": "what is minimised",
+    "clipped": "share of the ratios that were clipped",
+    "ratio_off": "largest |ratio - 1| before the first update",
+    "grad_norm": "norm of the gradient before clipping",
+    "mismatch": "distance between log-probabilities of sampling and of training",
+    "lr": "learning rate",
+    "context_s": "mean context heard, in seconds",
+    "frames_per_s": "frames of all completions per second",
+    "sampling_share": "share of the time that sampling took",
+    "memory_gib": "peak memory in GiB",
+}
+
+
+@dataclass(frozen=True)
+class Series:
+    """A line: its name, and its points as (step, value)."""
+
+    name: str
+    points: list[tuple[int, float]]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Lines over the same steps, at least one point in all."""
+
+    title: str
+    about: str
+    series: list[Series]
+
+    @property
+    def steps(self) -> tuple[int, int]:
+        """The first and the last step."""
+        steps = [step for one in self.series for step, _ in one.points]
+        return min(steps), max(steps)
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The lowest and the highest value; of a constant, zero and twice of it."""
+        values = [value for one in self.series for _, value in one.points]
+        low, high = min(values), max(values)
+        return (low, high) if high > low else (min(2 * low, 0.0), max(2 * high, 0.0) or float(not low))
+
+    def x(self, step: float) -> float:
+        """Where a step is drawn."""
+        first, last = self.steps
+        return round(LEFT + (WIDTH - LEFT - EDGE) * (step - first) / max(last - first, 1), 1)
+
+    def y(self, value: float) -> float:
+        """Where a value is drawn."""
+        low, high = self.range
+        return round(HEIGHT - BOTTOM - (HEIGHT - BOTTOM - EDGE) * (value - low) / (high - low), 1)
+
+    def line(self, series: Series) -> str:
+        """A series as points of an SVG polyline."""
+        return " ".join(f"{self.x(step)},{self.y(value)}" for step, value in series.points)
+
+    @property
+    def ticks(self) -> list[tuple[float, str]]:
+        """Where a line of the grid is drawn, and its label."""
+        return [(self.y(value), f"{value:.4g}") for value in _ticks(*self.range)]
+
+    @property
+    def spoken(self) -> str:
+        """The chart in words."""
+        ends = [(one.name, *one.points[0], *one.points[-1]) for one in self.series]
+        return f"{self.title}. " + "; ".join(
+            f"{name}: {a:.3g} at step {first}, {b:.3g} at step {last}" for name, first, a, last, b in ends
+        )
+
+
+@dataclass(frozen=True)
+class Change:
+    """A number on the validation split, at the first and at the last evaluation."""
+
+    axis: str
+    name: str
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A completion to listen to: stereo, the user left, the model right."""
+
+    path: Path
+    axis: str
+    segment_id: str
+    reward: float
+    step: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run: its settings, charts by axis and of all, evaluations (steps, changes), and pairs of samples by axis."""
+
+    config: dict[str, Any]
+    steps: int
+    by_axis: dict[str, list[Chart]]
+    overall: list[Chart]
+    evaluated: tuple[int, int] | None
+    changes: list[Change]
+    samples: dict[str, list[Sample]]
+
+    @property
+    def validated(self) -> bool:
+        """Whether there is a line of the validation split in the charts."""
+        return any(one.name == "validation" for charts in self.by_axis.values() for c in charts for one in c.series)
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run, and not a model, which has a config.json too."""
+    try:
+        found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and found.keys() >= {"policy", "dataset", "config"}
+
+
+def read(folder: Path) -> Run:
+    """All there is to show of a run, finished or not.
+
+    Raises:
+        UsageError: it has not come to its first line of metrics.
+    """
+    lines = list(_metrics(folder / "metrics.jsonl"))
+    if not lines:
+        raise UsageError(
+            f"{str(folder)!r} holds no metrics yet. The report needs a run with at least one step behind it."
+        )
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for metrics in lines:
+        for name, value in _leaves(metrics):
+            curves.setdefault(name, []).append((metrics["step"], value))
+    evaluations = [metrics for metrics in lines if metrics.get("validation")]
+    by_axis = {str(axis): charts for axis in Axis if (charts := _charts_of(axis, curves))}
+    first = [name for name in ("kl", "zero_std") if name in curves]
+    rest = [name for name in curves if name.split("/")[0] not in ("axes", "validation", "step", *first)]
+    return Run(
+        config=json.loads((folder / "config.json").read_text(encoding="utf-8")),
+        steps=lines[-1]["step"],
+        by_axis=by_axis,
+        overall=[
+            Chart(_title("", name.replace("/", ": ")), ABOUT.get(name, ""), [Series("train", curves[name])])
+            for name in first + rest
+        ],
+        evaluated=(evaluations[0]["step"], evaluations[-1]["step"]) if len(evaluations) > 1 else None,
+        changes=list(_changes(evaluations[0]["validation"], evaluations[-1]["validation"]))
+        if len(evaluations) > 1
+        else [],
+        samples={str(axis): found for axis in Axis if (found := _pair(_samples(folder), axis))},
+    )
+
+
+def _metrics(path: Path) -> Iterator[dict[str, Any]]:
+    """The whole lines; a run that was killed, or goes on, may have left half of one."""
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            yield json.loads(line)
+        except ValueError:
+            return
+
+
+def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """The finite numbers of nested metrics with names such as axes/pause/reward/timing."""
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{name}/")
+        elif isinstance(value, (int, float)) and math.isfinite(value):
+            yield f"{prefix}{name}", float(value)
+
+
+def _charts_of(axis: str, curves: dict[str, list[tuple[int, float]]]) -> list[Chart]:
+    """Rewards first, then what they come from; training and validation in one chart."""
+    names = [
+        name.split("/", 2)[2]
+        for name in curves
+        if name.startswith((f"axes/{axis}/", f"validation/{axis}/")) and "/groups" not in name
+    ]
+    ordered = sorted(dict.fromkeys(names), key=lambda name: not name.startswith("reward/"))
+    return [
+        Chart(
+            _title(kind, short),
+            "",
+            [
+                Series(where, curves[f"{room}/{axis}/{name}"])
+                for where, room in (("train", "axes"), ("validation", "validation"))
+                if f"{room}/{axis}/{name}" in curves
+            ],
+        )
+        for name in ordered
+        for kind, _, short in [name.rpartition("/")]
+        if kind != "reward_std"
+    ]
+
+
+def _title(kind: str, name: str) -> str:
+    """`longest_s` as "longest (s)"; a reward says that it is one."""
+    in_seconds = name.endswith("_s") and not name.endswith("_per_s")
+    plain = name.removesuffix("_s" if in_seconds else "").replace("_", " ") + (" (s)" if in_seconds else "")
+    return f"reward: {plain}" if kind == "reward" else plain
+
+
+def _changes(before: dict[str, Any], after: dict[str, Any]) -> Iterator[Change]:
+    then, now = dict(_leaves(before)), dict(_leaves(after))
+    for name in sorted(then.keys() & now.keys(), key=lambda name: (_place(name), "/reward/" not in name, name)):
+        axis, kind, short = name.split("/", 2)
+        yield Change(axis, _title(kind, short), then[name], now[name])
+
+
+def _place(name: str) -> int:
+    """The place of an axis in the usual order."""
+    axes = list(map(str, Axis))
+    axis = name.split("/")[0]
+    return axes.index(axis) if axis in axes else len(axes)
+
+
+def _samples(folder: Path) -> list[Sample]:
+    """All samples, the earliest first."""
+    found = [
+        (path, match, int(path.parent.name.removeprefix("step-")))
+        for path in sorted(folder.glob("samples/step-*/*.wav"))
+        if (match := SAMPLE.fullmatch(path.name)) and path.parent.name.removeprefix("step-").isdigit()
+    ]
+    return [Sample(path, m["axis"], m["id"], float(m["reward"]), step) for path, m, step in found]
+
+
+def _pair(samples: list[Sample], axis: str) -> list[Sample]:
+    """An early and a late sample of an axis: of one segment, if one was drawn twice, else the first and the last."""
+    own = [sample for sample in samples if sample.axis == axis]
+    same = [(a, b) for a, b in combinations(own, 2) if a.segment_id == b.segment_id]
+    if same:
+        return [*max(same, key=lambda pair: pair[1].step - pair[0].step)]
+    return own if len(own) < 2 else [own[0], own[-1]]
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """A handful of round numbers within a range."""
+    rough = (high - low) / 3
+    unit = 10.0 ** math.floor(math.log10(rough))
+    step = unit * min((1, 2, 5, 10), key=lambda factor: abs(factor * unit - rough))
+    first = math.ceil(low / step - 1e-9)
+    return [round(i * step, 12) + 0.0 for i in range(first, math.floor(high / step + 1e-9) + 1)]

@@ -24,6 +24,11 @@ def read_run(out: Path) -> dict[str, Any]:
     return run
 
 
+def has_audio(run: dict[str, Any]) -> bool:
+    """Whether the segments of a dataset have audio, from its `run.json`."""
+    return not run["job"].get("annotations_only") and run.get("published", {}).get("audio", True)
+
+
 def shards(out: Path, axis: str = "*", split: str = "*") -> list[Path]:
     """The Parquet files of all segments, or of those of an axis and a split.
 

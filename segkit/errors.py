@@ -61,6 +61,11 @@ class TrainingError(SegkitError):
     """A training run cannot go on: it diverged, contradicts itself, or has not the memory."""
 
 
+def one_line(error: Exception, limit: int = 200) -> str:
+    """What a library says, in one line of at most so many characters, for a message of ours."""
+    return " ".join(str(error).split())[:limit].rstrip(".")
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """The hint at the end of an "unknown name" message: the closest known name, and all of them."""
     names = sorted(known)

@@ -9,12 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
-from conftest import EASY, make_job, rows
+from conftest import EASY, make_job, rows, write_wav
 from hub_server import hub  # noqa: F401 - a fixture
 from huggingface_hub import HfApi
 from test_bad_input import segkit
 
 from segkit.audio import decode_flac, samples_hash
+from segkit.corpora.pairs import PairsOptions
 from segkit.corpora.stereo import StereoOptions
 from segkit.dataset import read_run
 from segkit.extract.cut import file_schema
@@ -182,6 +183,64 @@ def test_what_is_missing_or_altered_is_named_and_the_rest_is_right(published, or
     right = {row["id"]: row for row in rows(original).to_pylist() if row["recording_id"] in ("2", "3")}
     assert {row["id"]: row for row in found.to_pylist()} == right
     assert found.schema.equals(file_schema().with_metadata(found.schema.metadata))
+
+
+def test_words_that_are_not_in_the_copy_are_named_and_can_be_added(published, original, corpus, tmp_path, capsys):
+    root, out = tmp_path / "theirs", tmp_path / "out"
+    shutil.copytree(corpus, root)
+    (root / "2.json").unlink()
+    code, _, said = segkit("hydrate", published, root, "-o", out, "--workers", 1, capsys=capsys)
+    assert code == 0 and "Without words: 2" in said and "Without words: 1" not in said
+    found = pa.concat_tables([pq.read_table(p) for p in sorted((out / "data").rglob("*.parquet"))]).to_pylist()
+    assert {row["recording_id"] for row in found if row["words"] is None} == {"2"}
+    shutil.copy(corpus / "2.json", root)
+    assert segkit("hydrate", published, root, "-o", out, "--workers", 1)[0] == 0
+    found = pa.concat_tables([pq.read_table(p) for p in sorted((out / "data").rglob("*.parquet"))])
+    assert found.to_pylist() == rows(original).to_pylist()
+
+
+def test_rows_that_make_no_sense_are_named(published, corpus, tmp_path, capsys):
+    path = next(published.glob("data/pause/train-*.parquet"))
+    table = pq.read_table(path).to_pylist()
+    table[0] |= {"start_s": float("nan")}
+    table[1] |= {"end_s": 1e9}
+    table[2] |= {"user_channel": 5}
+    pq.write_table(pa.Table.from_pylist(table, schema=file_schema()), path)
+    code, _, said = segkit("hydrate", published, corpus, "-o", tmp_path / "out", "--workers", 1, capsys=capsys)
+    assert code == 0 and "published times or channels make no sense" in said
+    there = pq.read_table(tmp_path / "out" / path.relative_to(published))
+    assert there["id"].to_pylist() == [row["id"] for row in table[3:]]
+
+
+def test_files_of_the_publishers_machine_are_not_told_and_not_needed(recordings, tmp_path, capsys):
+    root, offsets = tmp_path / "calls", tmp_path / "secret folder" / "late.csv"
+    samples, rate_hz = soundfile.read(recordings[0])
+    write_wav(root / "1_agent.wav", samples[:, :1], rate_hz)
+    write_wav(root / "1_caller.wav", samples[2000:, 1:], rate_hz)
+    offsets.parent.mkdir()
+    offsets.write_text("id,first_s,second_s\n1,0,0.25\n")
+    options = PairsOptions(offsets=str(offsets))
+    job = make_job((root, None), tmp_path / "ds", corpus="pairs", options=options, rate_hz=None)
+    run(job)
+    assert segkit("publish", job.out, "me/calls", "--annotations-only", "--dry-run")[0] == 0
+    folder = tmp_path / "ds-annotations"
+    assert not any(b"secret folder" in path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    arguments = ["hydrate", folder, root, "-o", tmp_path / "out", "--workers", 1]
+    code, _, said = segkit(*arguments, capsys=capsys)
+    assert code == 2 and "late.csv" in said  # it is an option of the publisher's
+    assert segkit(*arguments, "--set", "offsets=0,0")[0] == 0
+    found = pa.concat_tables([pq.read_table(p) for p in sorted((tmp_path / "out" / "data").rglob("*.parquet"))])
+    assert found.drop(["words"]).to_pylist() == rows(job).drop(["words"]).to_pylist()
+
+
+def test_a_dataset_that_never_had_audio_says_so(corpus, tmp_path, capsys):
+    job = make_job(
+        (corpus, None), tmp_path / "ds", corpus="stereo", options=StereoOptions(), annotations_only=True, rate_hz=None
+    )
+    run(job)
+    assert segkit("publish", job.out, "me/x", "--declare", DECLARED, "--dry-run")[0] == 0
+    card = (job.out / "README.md").read_text()
+    assert "without audio" in card and "segkit hydrate me/x" in card and "\nWords of stereo are passed on" in card
 
 
 def test_a_wrong_root_is_said(published, tmp_path, capsys):

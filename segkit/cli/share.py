@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from segkit.cli.console import PLAIN, err, out
+from segkit.cli.console import PLAIN, err, out, pair
 from segkit.errors import UsageError
 
 
@@ -38,6 +38,7 @@ def publish(
 
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise UsageError(f"NAME got {name!r}. Expected user/name, as on the Hugging Face Hub.")
+    dataset = dataset.resolve()  # "." has no name to put beside it
     shards(dataset)  # says so if this is no dataset
     found = gate.shares(dataset, map(gate.Declaration.parse, declare or []))
     if not annotations_only:
@@ -65,6 +66,10 @@ def hydrate(
     root: Annotated[Path, typer.Argument(help="Your copy of the corpus.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="The dataset folder to write.")] = Path("segments"),
     corpus: Annotated[str, typer.Option(help="Which corpus of the dataset, if it has several.")] = "",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="An option of the corpus; else those of the publisher."),
+    ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0 means one per core.")] = 0,
 ) -> None:
     """Rebuild the audio of a dataset that was published without, from your own copy of the corpus.
@@ -85,6 +90,7 @@ def hydrate(
             root,
             output,
             corpus,
+            dict(map(pair, set_ or [])),
             workers or cores(),
             lambda done, total: progress.update(task, completed=done, total=total),
         )
@@ -92,4 +98,6 @@ def hydrate(
         out.print(f"{axis}: {counts['kept']:,} segments", **PLAIN)
     for recording, reason in report["hydrated"]["lost"].items():
         err.print(f"Left out: {recording}: {reason}", style="yellow", **PLAIN)
+    for recording in report["hydrated"]["without_words"]:
+        err.print(f"Without words: {recording}: no usable transcript in this copy", style="yellow", **PLAIN)
     out.print(f"The dataset is in {output}. Audio was compared with the hashes of the rows that have any.", **PLAIN)

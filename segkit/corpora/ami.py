@@ -7,6 +7,7 @@ What the other participants say meanwhile becomes `Transcript.others`: without t
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import TypeAlias
@@ -14,7 +15,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from segkit.corpora.base import Corpus, files_below, reading
+from segkit.corpora.base import Corpus, doubled, files_below, reading
 from segkit.errors import BadInputError
 from segkit.schemas import Conversation, Problem, Track, Transcript
 
@@ -59,8 +60,8 @@ ROOT/any/depth/
     def _meeting(self, meeting: str, files: dict[str, list[Path]], seats: Seats) -> Iterator[Conversation | Problem]:
         agents = sorted(seats.keys() | files.keys() & set(AGENTS))
         ids = [f"{meeting}-{first}-{second}" for first, second in combinations(agents, 2)]
-        if flaw := flaw_of(files, agents):
-            yield from (Problem(name, *flaw) for name in ids or [meeting])
+        if problem := doubled(meeting, *files.values()) or incomplete(meeting, files, agents):
+            yield from (replace(problem, source=name) for name in ids or [meeting])
             return
         # Without `meetings.xml` nobody knows who takes part in two meetings. At least those of a series (ES2002a to d)
         # have the same participants; under one name for the series, none of them gets into two splits.
@@ -93,15 +94,14 @@ ROOT/any/depth/
         return transcript
 
 
-def flaw_of(files: dict[str, list[Path]], agents: list[str]) -> tuple[str, str] | None:
-    """Why a meeting cannot be used, reason and detail; None if it can."""
-    if doubled := ", ".join(str(path) for paths in files.values() if len(paths) > 1 for path in paths):
-        return "two files claim one id", f"{doubled}: keep one of each name"
+def incomplete(meeting: str, files: dict[str, list[Path]], agents: list[str]) -> Problem | None:
+    """The problem of a meeting without the words of everybody; None if all is well."""
     missing = [agent for agent in agents if agent not in files]
     if missing or len(agents) < 2:
         names = ", ".join(sorted(path.name for paths in files.values() for path in paths))
         lacking = ", ".join(missing) or "any two participants"
-        return "missing partner", f"found {names}, but no words of {lacking}: nobody knows when they speak"
+        detail = f"found {names}, but no words of {lacking}: nobody knows when they speak"
+        return Problem(meeting, "missing partner", detail)
     return None
 
 

@@ -73,9 +73,8 @@ class Corpus(ABC):
         speakers: tuple[str | None, str | None] = (None, None),
     ) -> Conversation | Problem:
         """A recording with one speaker per channel of one file, and one transcript, where either may be missing."""
-        for paths in (audio, texts):
-            if len(paths) > 1:
-                return Problem(name, "two files claim one id", f"{', '.join(map(str, paths))}: keep one of them")
+        if problem := doubled(name, audio, texts):
+            return problem
         path = audio[0] if audio else None
         first, second = (Track(path, channel, speaker=speaker) for channel, speaker in enumerate(speakers))
         return Conversation(name, self.name(), (first, second), tuple(texts), language=language, licence=self.licence)
@@ -94,6 +93,14 @@ class Corpus(ABC):
             BadInputError: the transcript is unusable (the recording is then used without words).
         """
         return None
+
+
+def doubled(name: str, *groups: list[Path]) -> Problem | None:
+    """The problem of a recording of which one file, or more, is there twice; each group is of one of its files."""
+    twice = [str(path) for paths in groups if len(paths) > 1 for path in paths]
+    if not twice:
+        return None
+    return Problem(name, "two files claim one id", f"{', '.join(twice)}: keep one of each")
 
 
 def files_below(root: Path, *suffixes: str) -> Iterator[Path]:

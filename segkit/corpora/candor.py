@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from segkit.corpora.base import Corpus, files_below, read_json, read_text, reading
+from segkit.corpora.base import Corpus, doubled, files_below, read_json, read_text, reading
 from segkit.errors import BadInputError, UsageError
 from segkit.schemas import Conversation, Problem, Track, Transcript
 
@@ -75,8 +75,8 @@ ROOT/any/depth/
             yield self._call(call_id, files)
 
     def _call(self, call_id: str, files: dict[str, list[Path]]) -> Conversation | Problem:
-        if doubled := ", ".join(str(path) for paths in files.values() if len(paths) > 1 for path in paths):
-            return Problem(call_id, "two files claim one id", f"{doubled}: keep one of each name")
+        if problem := doubled(call_id, *files.values()):
+            return problem
         one = {name: paths[0] for name, paths in files.items()}
         if "metadata.json" not in one:
             detail = f"found {', '.join(one)}, but no metadata.json, which tells who is on which channel"

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from segkit.corpora.base import Corpus, files_below, read_json, read_text, reading
+from segkit.corpora.base import Corpus, doubled, files_below, read_json, read_text, reading
 from segkit.errors import BadInputError
 from segkit.schemas import Conversation, Problem, Track, Transcript
 
@@ -49,10 +49,9 @@ ROOT/any/depth/
                 except BadInputError as error:
                     yield Problem(call, error.reason, error.detail)
 
-    def _call(self, call: str, files: dict[str, list[Path]]) -> Conversation:
-        for paths in files.values():
-            if len(paths) > 1:
-                raise BadInputError("two files claim one id", f"{', '.join(map(str, paths))}: keep one of them")
+    def _call(self, call: str, files: dict[str, list[Path]]) -> Conversation | Problem:
+        if problem := doubled(call, *files.values()):
+            return problem
         parties = [role for role in ROLES if role in files]
         if "transcript" not in files or len(parties) == 1:
             detail = f"found {', '.join(sorted(files))}, expected agent, caller, and transcript, which places both"

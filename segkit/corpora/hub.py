@@ -90,7 +90,8 @@ ROOT/
     @property
     def _local(self) -> Path | None:
         """The folder of the dataset, if it is one here."""
-        return next((folder for folder in (self.root / self.options.dataset,) if folder.exists()), None)
+        folder = self.root / self.options.dataset
+        return folder if folder.exists() else None
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         """The rows, with the columns that matter, the audio not decoded."""

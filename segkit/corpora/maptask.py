@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-from segkit.corpora.base import Corpus, files_below, reading
+from segkit.corpora.base import Corpus, doubled, files_below, reading
 from segkit.errors import BadInputError
 from segkit.schemas import Conversation, Problem, Track, Transcript
 
@@ -57,11 +57,9 @@ ROOT/any/depth/
     def _dialogue(
         self, dialogue: str, files: dict[str, list[Path]], speakers: dict[tuple[str, str], str]
     ) -> Iterator[Conversation | Problem]:
-        for paths in files.values():
-            if len(paths) > 1:
-                names = ", ".join(str(path.relative_to(self.root)) for path in paths)
-                yield Problem(dialogue, "two files claim one id", f"{names}: keep one of them")
-                return
+        if problem := doubled(dialogue, *files.values()):
+            yield problem
+            return
         transcripts = tuple(files[role][0] for role in ROLES if files[role])
         if len(transcripts) == 1:
             yield Problem(dialogue, "missing partner", f"found {transcripts[0].name}, but nothing for the other side")

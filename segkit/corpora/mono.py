@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segkit.audio import EXTENSIONS, probe
-from segkit.corpora.base import Corpus, recordings_below
+from segkit.corpora.base import Corpus, doubled, recordings_below
 from segkit.errors import BadInputError
 from segkit.schemas import Conversation, Problem, Track
 
@@ -48,9 +48,8 @@ ROOT/any/depth/
             yield self._recording(recording_id, paths)
 
     def _recording(self, recording_id: str, paths: list[Path]) -> Conversation | Problem:
-        if len(paths) > 1:
-            names = ", ".join(p.name for p in paths)
-            return Problem(recording_id, "two files claim one id", f"{names}: keep one of them")
+        if problem := doubled(recording_id, paths):
+            return problem
         return Conversation(
             recording_id,
             self.name(),

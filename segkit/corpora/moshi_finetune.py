@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from segkit.corpora.base import Corpus, files_below, read_json, read_text, reading
+from segkit.corpora.base import Corpus, doubled, files_below, read_json, read_text, reading
 from segkit.errors import BadInputError
 from segkit.schemas import Conversation, Problem, Track, Transcript
 
@@ -80,9 +80,8 @@ ROOT/any/depth/
                     yield Path(os.path.relpath(listed, self.root))
 
     def _recording(self, recording_id: str, paths: list[Path]) -> Conversation | Problem:
-        if len(paths) > 1:
-            names = ", ".join(path.name for path in paths)
-            return Problem(recording_id, "two files claim one id", f"{names}: keep one of them")
+        if problem := doubled(recording_id, paths):
+            return problem
         path = self.root / paths[0]
         words = path.with_suffix(".json")
         audio = path if path.is_file() else None

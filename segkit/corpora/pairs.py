@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from segkit.corpora.base import Corpus, files_below
+from segkit.corpora.base import Corpus, doubled, files_below
 from segkit.errors import UsageError
 from segkit.schemas import Conversation, Problem, Track
 
@@ -67,8 +67,8 @@ A file that starts late: --set offsets=0,1.25 (seconds, for all), or --set offse
         if not all(sides):
             wanted = self.options.pattern.split(",")[0 if not sides[0] else 1]
             return Problem(recording_id, "missing partner", f"found {names}, but nothing for {wanted}")
-        if max(map(len, sides)) > 1:
-            return Problem(recording_id, "two files claim one id", f"{names}: keep one for each side")
+        if problem := doubled(recording_id, *sides):
+            return problem
         first_s, second_s = self._offsets.get(recording_id, self._offsets.get("", (0.0, 0.0)))
         return Conversation(
             recording_id,

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from segkit.corpora.base import Corpus, files_below, read_json, reading
+from segkit.corpora.base import Corpus, doubled, files_below, read_json, reading
 from segkit.errors import UsageError
 from segkit.schemas import Conversation, Problem, Track, Transcript
 
@@ -66,8 +66,8 @@ ROOT/any/depth/
 
     def _interaction(self, interaction: str, files: dict[str, list[Path]]) -> Iterator[Conversation | Problem]:
         people = sorted({Path(name).stem for name in files})
-        if doubled := ", ".join(str(path) for paths in files.values() if len(paths) > 1 for path in paths):
-            yield Problem(interaction, "two files claim one id", f"{doubled}: keep one of each name")
+        if problem := doubled(interaction, *files.values()):
+            yield problem
         elif len(people) > 2:
             yield Problem(interaction, "more than two participants", f"found {', '.join(people)}, expected two")
         elif len(people) < 2:

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from segkit.audio import EXTENSIONS, probe
-from segkit.corpora.base import Corpus, files_below, read_json, reading, recordings_below
+from segkit.corpora.base import Corpus, doubled, files_below, read_json, reading, recordings_below
 from segkit.errors import BadInputError
 from segkit.schemas import Conversation, Problem, Track, Transcript, Word
 
@@ -50,9 +50,8 @@ ROOT/any/depth/
 
     def _recording(self, recording_id: str, paths: list[Path]) -> Conversation | Problem:
         path = paths[0]
-        if len(paths) > 1:
-            names = ", ".join(p.name for p in paths)
-            return Problem(recording_id, "two files claim one id", f"{names}: keep one of them")
+        if problem := doubled(recording_id, paths):
+            return problem
         return Conversation(
             recording_id,
             self.name(),

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from segkit.corpora.base import Corpus, files_below, read_text, reading
+from segkit.corpora.base import Corpus, doubled, files_below, read_text, reading
 from segkit.errors import BadInputError
 from segkit.schemas import Conversation, Problem, Track, Transcript
 
@@ -63,8 +63,8 @@ ROOT/any/depth/
     def _call(
         self, name: str, files: dict[str, list[Path]], callers: tuple[str | None, str | None]
     ) -> Iterator[Conversation | Problem]:
-        if doubled := ", ".join(str(path) for paths in files.values() if len(paths) > 1 for path in paths):
-            yield Problem(name, "two files claim one id", f"{doubled}: keep one of each")
+        if problem := doubled(name, *files.values()):
+            yield problem
             return
         kind = "word" if files.keys() & {"wordA", "wordB"} else "trans"
         transcripts = tuple(files[kind + side][0] for side in SIDES if kind + side in files)

@@ -41,7 +41,7 @@ def write_card(folder: Path, name: str, run: dict[str, Any], found: list[Share],
     draw(numbers).savefig(folder / PICTURE)
     licences = {share.licence.lower() for share in found}
     known = len(licences) == 1 and licences <= SPDX_ON_THE_HUB
-    licence = f"license: {licences.copy().pop()}\n" if known else f"license: other\nlicense_name: {_names(found)}\n"
+    licence = f"license: {next(iter(licences))}\n" if known else f"license: other\nlicense_name: {_names(found)}\n"
     parts = [_title(name, run, published), _terms(found, published), _how_to(name, run, found, published)]
     parts += [_statistics(numbers), f"## Known limits\n\n{LIMITS}", _settings(run), fields()]
     write_text(folder / "README.md", front_matter(run, licence) + "\n" + "\n\n".join(parts) + "\n")
@@ -69,7 +69,10 @@ def _terms(found: list[Share], published: dict[str, Any]) -> str:
         "|---|---|---|---|---|",
     ]
     lines += [f"| {s.corpus} | {s.segments:,} | {s.licence} | {s.citation} | {s.how_to_get_it} |" for s in found]
-    lines += [f"\nAudio of {s.corpus} is passed on under {s.licence}: {s.declared.reason}" for s in found if s.declared]
+    what = "Audio and words" if published["audio"] else "Words"
+    lines += [
+        f"\n{what} of {s.corpus} are passed on under {s.licence}: {s.declared.reason}" for s in found if s.declared
+    ]
     if published["words_removed_of"]:
         lines += [f"\nThe words of {', '.join(published['words_removed_of'])} are not in here."]
     return "\n".join([*lines, f"\nCite the corpora, and the method: {METHOD}."])

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from segkit.errors import SegkitError, UsageError
+from segkit.errors import SegkitError, UsageError, one_line
 
 
 def fetched(source: str) -> Path:
@@ -23,12 +23,8 @@ def fetched(source: str) -> Path:
         return Path(snapshot_download(source, repo_type="dataset", allow_patterns=list(SENT)))
     except (HFValidationError, RepositoryNotFoundError) as error:
         raise UsageError(
-            f"SOURCE got {source!r}: no such folder, and nothing on the Hub ({_short(error)}). Expected a folder, or "
+            f"SOURCE got {source!r}: no such folder, and nothing on the Hub ({one_line(error)}). Expected a folder, or "
             "user/name; log in with `hf auth login` if it is private."
         ) from None
     except (LocalEntryNotFoundError, OSError) as error:
-        raise SegkitError(f"The Hub cannot be reached: {_short(error)} Start the same command again.") from None
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:200].rstrip(".") + "."
+        raise SegkitError(f"The Hub cannot be reached: {one_line(error)}. Start the same command again.") from None

@@ -37,7 +37,8 @@ class Declaration:
         """
         corpus, equals, rest = text.partition("=")
         licence, colon, reason = (part.strip() for part in rest.partition(":"))
-        if not equals or not colon or not licence or len(reason) < MIN_REASON:
+        printable = text.isprintable() and "|" not in text  # it goes into a table
+        if not equals or not colon or not licence or len(reason) < MIN_REASON or not printable:
             raise UsageError(
                 f"--declare got {text!r}. Expected CORPUS=LICENCE: and, in {MIN_REASON} characters or more, why you "
                 'may pass the recordings on: "stereo=CC-BY-4.0: our own recordings, all speakers agreed in writing".'

@@ -2,15 +2,17 @@
 
 The rows are the publisher's; audio is cut from the copy by the code that cut it first, and compared with the hashes of
 the publisher's samples. Words that could not be passed on are read from the copy's transcripts. What is missing or
-differs is named per recording, and left out.
+differs is named per recording, and left out. Which channel a speaker is on, and where a file starts on the clock, are
+the publisher's; the copy gives the files.
 """
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -31,11 +33,12 @@ from segkit.extract.run import find
 from segkit.folders import write_text
 from segkit.schemas import Conversation
 from segkit.schemas.arrow import ANNOTATIONS
-from segkit.schemas.settings import fingerprint
+from segkit.schemas.settings import fingerprint, with_overrides
 
 DONE_KEY = b"segkit_hydrated"
 MARK = ".hydrated"
 MISSING, DIFFERS = "not in this copy of the corpus", "audio differs from the publisher's"
+ODD = "published times or channels make no sense"
 
 Lost = dict[str, str]
 """Recordings of which segments are left out, and why."""
@@ -46,6 +49,7 @@ def hydrate(
     root: Path,
     out: Path,
     corpus: str = "",
+    options: Mapping[str, str] = MappingProxyType({}),
     workers: int = 1,
     hook: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
@@ -56,6 +60,8 @@ def hydrate(
         root: the reader's copy of the corpus.
         out: the dataset folder to write.
         corpus: which corpus of the dataset; may be empty if there is one only.
+        options: of its adapter, as `--set` takes them; the others are the publisher's, or the defaults for a corpus
+            that `run.json` does not describe.
         workers: processes on this machine.
         hook: told how many of how many files are done.
 
@@ -66,23 +72,23 @@ def hydrate(
     run = read_run(source)
     if out.exists() and any(out.iterdir()) and not (out / MARK).exists():
         raise UsageError(f"{str(out)!r} holds something else. Expected a new folder, or one that hydrate has begun.")
-    job = _job(run, source, root.absolute(), out.absolute(), corpus)
+    job = _job(run, source, root.absolute(), out.absolute(), corpus, options)
+    conversations = {c.id: c for c in find(job)[0]}
     with claimed(job, overwrite=False):
         write_text(job.out / MARK, "segkit hydrate writes here\n")
-        conversations = {c.id: c for c in find(job)[0]}
         annotations = _annotations(job, source, conversations)
         paths = shards(source)
-        tasks = [
-            (job, path, job.data_dir / path.relative_to(source / "data"), _of_shard(path, annotations))
-            for path in paths
-        ]
+        targets = [job.data_dir / path.relative_to(source / "data") for path in paths]
+        for stale in set(job.data_dir.rglob("*.parquet")).difference(targets):
+            stale.unlink()  # of another source
+        tasks = [(job, path, target, _of_shard(path, annotations)) for path, target in zip(paths, targets, strict=True)]
         lost: Lost = {}
         kept: dict[str, Counter[str]] = defaultdict(Counter)
         for number, (i, (counts, lost_here)) in enumerate(run_tasks(_rebuild, tasks, workers), 1):
             lost |= lost_here
             kept[paths[i].parent.name] += Counter(counts)
             hook(number, len(tasks))
-        report = _report(run, kept, lost, job)
+        report = _report(run, kept, lost, _without_words(annotations), job)
         write_card(job, report)
         write_text(job.run_file, json.dumps(report, indent=2))
     if not any(counts.total() for counts in kept.values()):
@@ -91,7 +97,8 @@ def hydrate(
     return report
 
 
-def _job(run: dict[str, Any], source: Path, root: Path, out: Path, corpus: str) -> Job:
+def _job(run: dict[str, Any], source: Path, root: Path, out: Path, corpus: str, options: Mapping[str, str]) -> Job:
+    """The publisher's job on the reader's folders."""
     names = sorted(
         {name for path in shards(source) for name in pq.read_table(path, columns=["corpus"])["corpus"].to_pylist()}
     )
@@ -104,7 +111,8 @@ def _job(run: dict[str, Any], source: Path, root: Path, out: Path, corpus: str) 
     if not adapter.needs_root:
         raise UsageError(f"The corpus {corpus!r} is made, not copied: extract it again with the settings of run.json.")
     try:
-        return replace(Job.of(identity, root, out), annotations_only=False, limit=None)
+        job = Job.of(identity, root, out)
+        return replace(job, options=with_overrides(job.options, options), annotations_only=False, limit=None)
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"run.json of {str(source)!r} tells no job of this segkit: {error!r}.") from None
 
@@ -121,10 +129,7 @@ def _annotations(job: Job, source: Path, conversations: dict[str, Conversation])
             if row["problem"] is None and conversation:
                 _add_words(row, corpus, conversation)
                 tracks = zip(row["tracks"], conversation.tracks, strict=True)
-                here = [
-                    t | {"path": relative(job, own.path), "channel": own.channel, "offset_s": own.offset_s}
-                    for t, own in tracks
-                ]
+                here = [t | {"path": relative(job, own.path)} for t, own in tracks]
                 found[row["recording_id"]] = Source(job, row | {"tracks": here}, activity_of(spoken))
         if rows:
             draft = job.annotations_dir / f"{path.stem}.tmp"
@@ -148,9 +153,17 @@ def _add_words(row: dict[str, Any], corpus: corpora.Corpus, conversation: Conver
             row["transcript_problem"], row["detail"] = error.reason, error.detail
 
 
+def _without_words(annotations: dict[str, Source]) -> list[str]:
+    """The recordings whose words were taken out, and are not in the copy."""
+    return sorted(
+        name for name, s in annotations.items() if s.annotation["words"] is None and s.annotation["words_source"]
+    )
+
+
 def _rebuild(job: Job, path: Path, target: Path, annotations: dict[str, Source]) -> tuple[dict[str, int], Lost]:
     """Rebuild one file; returns how many rows of each split it has, and what is lost. Runs in a worker."""
-    plan = fingerprint(path.name, sha256(path.read_bytes()).hexdigest(), str(job.root), job.corpus)
+    said = [repr(annotations[name].annotation["words"]) for name in sorted(annotations)]
+    plan = fingerprint(path.name, sha256(path.read_bytes()).hexdigest(), str(job.root), job.corpus, job.options, said)
     if done := _finished(target, plan):
         return done["kept"], {}
     rows = [row for row in pq.read_table(path).to_pylist() if row["corpus"] == job.corpus]
@@ -189,11 +202,13 @@ def _filled(source: Source, row: dict[str, Any]) -> dict[str, Any]:
     """A row with its audio and words.
 
     Raises:
-        BadInputError: the audio cannot be read, or is not the publisher's.
+        BadInputError: the row makes no sense, or the audio cannot be read, or is not the publisher's.
     """
+    user, length_s = row["user_channel"], source.annotation["duration_s"]
+    if user not in (0, 1) or not 0 <= row["start_s"] < row["end_s"] <= length_s + 1:
+        raise BadInputError(ODD, f"{row['id']}: channel {user}, {row['start_s']} to {row['end_s']} s of {length_s} s")
     begin_s = source.begin_s(row["start_s"])
     rate_hz = source.job.rate_hz or source.recording.rate_hz
-    user = row["user_channel"]
     audio = cells(source.cut(begin_s, row["end_s"], rate_hz), user, row["id"], rate_hz)
     for role in ("user", "agent"):
         if row[f"{role}_hash"] not in (None, audio[f"{role}_hash"]):
@@ -208,15 +223,17 @@ def _filled(source: Source, row: dict[str, Any]) -> dict[str, Any]:
     return row | audio | {"words": said}
 
 
-def _report(run: dict[str, Any], kept: dict[str, Counter[str]], lost: Lost, job: Job) -> dict[str, Any]:
+def _report(
+    run: dict[str, Any], kept: dict[str, Counter[str]], lost: Lost, without_words: list[str], job: Job
+) -> dict[str, Any]:
     """The publisher's report with what became of it here."""
     segments = {
         axis: counts | {"kept": kept[axis].total(), "splits": dict(kept[axis])}
         for axis, counts in run["segments"].items()
     }
-    hydrated = {"lost": dict(sorted(lost.items())), "from": run.get("published", {})}
+    facts = {"lost": dict(sorted(lost.items())), "without_words": without_words, "from": run.get("published", {})}
     return {name: value for name, value in run.items() if name != "published"} | {
         "job": job.identity(),
         "segments": segments,
-        "hydrated": hydrated,
+        "hydrated": facts,
     }

@@ -5,13 +5,14 @@ detail of `run.json` that could quote one; of the others, words stay.
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from segkit.dataset import read_run
+from segkit.dataset import has_audio, read_run
 from segkit.errors import UsageError
 from segkit.extract.cut import file_schema
 from segkit.folders import write_text
@@ -42,9 +43,12 @@ def prepare(out: Path, name: str, found: list[Share], annotations_only: bool) ->
         found: the corpora in it, with their terms.
         annotations_only: whether to leave out the audio.
     """
+    run = read_run(out)
+    if run.get("status") != "complete":
+        raise UsageError(f"{str(out)!r} is not finished. Run the same `segkit extract` again first.")
     folder = stripped_folder(out) if annotations_only else out
+    closed = {share.corpus for share in found if not share.may_be_shared}
     if annotations_only:
-        closed = {share.corpus for share in found if not share.may_be_shared}
         if folder.exists() and any(folder.iterdir()) and read_run(folder).get("published", {}).get("audio", True):
             raise UsageError(f"{str(folder)!r} is no copy that `segkit publish` made. Move it: the copy goes there.")
         for source in files(out):
@@ -54,11 +58,10 @@ def prepare(out: Path, name: str, found: list[Share], annotations_only: bool) ->
                 _strip(source, target, closed)
         for path in set(folder.glob("*/**/*.parquet")) - {folder / p.relative_to(out) for p in files(out)}:
             path.unlink()  # of a former dataset
-    run = read_run(out)
-    if run.get("status") != "complete":
-        raise UsageError(f"{str(out)!r} is not finished. Run the same `segkit extract` again first.")
-    published = {"audio": not annotations_only, "words_removed_of": sorted(closed) if annotations_only else []}
-    write_text(folder / "run.json", json.dumps(_without_quotes(run, published), indent=2))
+    gone = closed | set(run.get("published", {}).get("words_removed_of", []))
+    published = {"audio": has_audio(run) and not annotations_only, "words_removed_of": sorted(gone)}
+    run = _without_quotes(run, published)
+    write_text(folder / "run.json", json.dumps(run, indent=2))
     write_card(folder, name, run, found, published)
     return folder
 
@@ -84,8 +87,21 @@ def _strip(source: Path, target: Path, closed: set[str]) -> None:
 
 
 def _without_quotes(run: dict[str, Any], published: dict[str, Any]) -> dict[str, Any]:
-    """`run.json` as it is sent: the list of problems can quote words, so only their counts go along."""
+    """`run.json` as it is sent.
+
+    The list of problems can quote words, so only their counts go along; of files on the publisher's machine (a table of
+    offsets, a model), only the names.
+    """
     problems = dict(run["problems"])
     if published["words_removed_of"]:
         problems["list"] = []
-    return run | {"problems": problems, "published": published}
+    return run | {"job": _names_only(run["job"]), "problems": problems, "published": published}
+
+
+def _names_only(value: Any) -> Any:
+    """Plain values with the folders of absolute paths taken away."""
+    if isinstance(value, dict):
+        return {key: _names_only(each) for key, each in value.items()}
+    if isinstance(value, str):
+        return re.sub(r"(^|:)/.*/", r"\1", value)
+    return value

@@ -6,7 +6,7 @@ The token is the client's: from HF_TOKEN, or from `hf auth login`.
 import glob
 from pathlib import Path
 
-from segkit.errors import SegkitError, UsageError
+from segkit.errors import SegkitError, UsageError, one_line
 from segkit.publish.package import SENT, files
 
 
@@ -36,16 +36,14 @@ def upload(folder: Path, name: str, private: bool) -> str:
             commit_message="segkit publish",
         )
     except (HFValidationError, LocalTokenNotFoundError) as error:
-        raise UsageError(f"{_short(error)} Expected a name such as user/name, and a login: `hf auth login`.") from None
+        raise UsageError(
+            f"{one_line(error)}. Expected a name such as user/name, and a login: `hf auth login`."
+        ) from None
     except HfHubHTTPError as error:
         status = getattr(error.response, "status_code", None)
         if status in (401, 403):
-            raise UsageError(f"The Hub refuses {name!r}: {_short(error)} Log in with `hf auth login`.") from None
-        raise SegkitError(f"The Hub does not take {name!r}: {_short(error)} Start the same command again.") from None
+            raise UsageError(f"The Hub refuses {name!r}: {one_line(error)}. Log in with `hf auth login`.") from None
+        raise SegkitError(f"The Hub does not take {name!r}: {one_line(error)}. Start the same command again.") from None
     except (OSError, RuntimeError) as error:  # connections, and what an upload gives up with
-        raise SegkitError(f"The Hub cannot be reached: {_short(error)} Start the same command again.") from None
+        raise SegkitError(f"The Hub cannot be reached: {one_line(error)}. Start the same command again.") from None
     return str(address)
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:300].rstrip(".") + "."

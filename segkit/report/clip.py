@@ -18,7 +18,7 @@ import soxr
 from numpy.typing import NDArray
 
 from segkit.audio import decode_flac_at, sample_at
-from segkit.report.picture import SHOWN_CONTEXT_S
+from segkit.report.picture import SHOWN_CONTEXT_S, events
 
 SOUND_HZ, SOUND_KBIT_S = 16_000, 40
 """A constant bit rate, so that every browser seeks exactly; below 40 kbit/s LAME's tag does not fit, and with it the
@@ -97,14 +97,14 @@ def of_segment(row: dict[str, Any]) -> Clip:
         first = sample_at(row["context_s"] - context_s, SOUND_HZ)
         both = [decode_flac_at(row[role]["bytes"], SOUND_HZ) for role in ROLES]
         tracks = np.stack(both)[:, first : first + sample_at(total_s, SOUND_HZ)]
-    words, events = row["words"] or [], list(_events(row))
+    words, marks = row["words"] or [], list(events(row))
     lanes = [
         Lane(
             role,
             _outline(tracks[i]) if tracks is not None else "",
             tuple(_spans([(a, b, "") for a, b in row[f"{role}_activity"]], start_s, total_s)),
             tuple(_words([word for word in words if word["speaker"] == role], start_s, total_s)),
-            tuple(_spans([event[1:] for event in events if event[0] == role], start_s, total_s)),
+            tuple(_spans([mark[1:] for mark in marks if mark[0] == role], start_s, total_s)),
         )
         for i, role in enumerate(ROLES)
     ]
@@ -127,22 +127,6 @@ def of_file(path: Path, name: str, axis: str, title: str, facts: dict[str, str])
     tracks = soxr.resample(stereo, rate_hz, SOUND_HZ).T
     lanes = Lane("user", _outline(tracks[0])), Lane("agent", _outline(tracks[1]))
     return Clip(name, axis, title, 0.0, len(stereo) / rate_hz, lanes, _mp3(tracks), facts)
-
-
-def _events(row: dict[str, Any]) -> Iterator[tuple[str, float, float, str]]:
-    """What the axis is about: whose it is, start, end, text."""
-    match row["axis"]:
-        case "pause":
-            yield from (("user", a, b, f"pause {b - a:.2f} s") for a, b in row["pauses"])
-        case "turn_taking":
-            end_s, gap_s = row["turn_end_s"], row["gap_s"]
-            yield "user", end_s, end_s + gap_s, "turn ends"
-            yield "agent", end_s, end_s + gap_s, f"{'gap' if gap_s >= 0 else 'overlap'} {abs(gap_s):.2f} s"
-        case "backchannel":
-            yield from (("agent", a, b, f"{b - a:.2f} s") for a, b in row["backchannels"])
-        case "interruption":
-            yield "user", row["interruption_start_s"], row["interruption_end_s"], "interruption"
-            yield "agent", row["interruption_start_s"], row["interruption_start_s"], "interrupted"
 
 
 def _spans(stretches: list[tuple[float, float, str]], start_s: float, total_s: float) -> Iterator[Span]:

@@ -1,5 +1,6 @@
 """One segment as a picture: two lanes of waveform, who speaks when, words, and the axis's events."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -74,23 +75,26 @@ def _draw_words(axes: Axes, row: dict[str, Any], role: str) -> None:
         axes.text(word["start_s"], height, word["text"], fontsize=7, clip_on=True, color="#333333")
 
 
-def _draw_events(lanes: dict[str, Axes], row: dict[str, Any]) -> None:
-    """What the axis is about, marked in the lane of the speaker who does it."""
+def events(row: dict[str, Any]) -> Iterator[tuple[str, float, float, str]]:
+    """What the axis of a row is about: in whose lane, start_s and end_s from the start of the segment, text."""
     match row["axis"]:
         case "pause":
-            for start_s, end_s in row["pauses"]:
-                _mark(lanes["user"], start_s, end_s, f"pause {end_s - start_s:.2f} s")
+            yield from (("user", a, b, f"pause {b - a:.2f} s") for a, b in row["pauses"])
         case "turn_taking":
             end_s, gap_s = row["turn_end_s"], row["gap_s"]
-            name = "gap" if gap_s >= 0 else "overlap"
-            _mark(lanes["user"], end_s, end_s + gap_s, "turn ends")
-            _mark(lanes["agent"], end_s, end_s + gap_s, f"{name} {abs(gap_s):.2f} s")
+            yield "user", end_s, end_s + gap_s, "turn ends"
+            yield "agent", end_s, end_s + gap_s, f"{'gap' if gap_s >= 0 else 'overlap'} {abs(gap_s):.2f} s"
         case "backchannel":
-            for start_s, end_s in row["backchannels"]:
-                _mark(lanes["agent"], start_s, end_s, f"{end_s - start_s:.2f} s")
+            yield from (("agent", a, b, f"{b - a:.2f} s") for a, b in row["backchannels"])
         case "interruption":
-            _mark(lanes["user"], row["interruption_start_s"], row["interruption_end_s"], "interruption")
-            lanes["agent"].axvline(row["interruption_start_s"], color=EVENT, lw=1.2, ls="--")
+            yield "user", row["interruption_start_s"], row["interruption_end_s"], "interruption"
+            yield "agent", row["interruption_start_s"], row["interruption_start_s"], "interrupted"
+
+
+def _draw_events(lanes: dict[str, Axes], row: dict[str, Any]) -> None:
+    """Events in the lane of the speaker who does them; a moment is a line."""
+    for role, start_s, end_s, text in events(row):
+        _mark(lanes[role], start_s, end_s, text)
 
 
 def _mark(axes: Axes, start_s: float, end_s: float, text: str) -> None:

@@ -27,7 +27,7 @@ import soxr
 import torch
 from numpy.typing import NDArray
 
-from segkit.errors import MissingExtraError, UsageError
+from segkit.errors import MissingExtraError, UsageError, one_line
 from segkit.schemas import NO_INTERVALS, Intervals
 from segkit.segmenters.pyannote import load_model
 from segkit.segmenters.timeline import clip
@@ -98,10 +98,9 @@ class _Named:
                 pipeline: Any = Pipeline.from_pretrained(name)  # None where the Hub gives nothing
                 self.pipeline = pipeline.to(device)
         except Exception as error:  # of many kinds
-            reason = " ".join(str(error).split())[:200]
             raise UsageError(
-                f"The diarization pipeline {name!r} cannot be loaded ({reason}). Expected the configuration of a "
-                "pipeline of pyannote.audio, or its id on the Hub. Accept its terms there and log in with "
+                f"The diarization pipeline {name!r} cannot be loaded ({one_line(error)}). Expected the configuration "
+                "of a pipeline of pyannote.audio, or its id on the Hub. Accept its terms there and log in with "
                 "`hf auth login`; without a name, the weights inside packages are used."
             ) from None
 

@@ -20,7 +20,7 @@ import numpy as np
 import soxr
 import torch
 
-from segkit.errors import MissingExtraError, UsageError
+from segkit.errors import MissingExtraError, UsageError, one_line
 from segkit.schemas import Intervals, VadSettings
 from segkit.segmenters.vad import FloatArray, speech_intervals
 
@@ -139,7 +139,6 @@ def _checkpoint(name: str) -> Path:
     try:
         return Path(hf_hub_download(name, "pytorch_model.bin"))
     except (HfHubHTTPError, HFValidationError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
         raise UsageError(
-            f"Setting 'vad.model' got {name!r}: no such file, and nothing from the Hub ({reason})."
+            f"Setting 'vad.model' got {name!r}: no such file, and nothing from the Hub ({one_line(error)})."
         ) from None

@@ -23,7 +23,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from segkit.errors import MissingExtraError, UsageError
+from segkit.errors import MissingExtraError, UsageError, one_line
 from segkit.schemas import Intervals, VadSettings, Word
 from segkit.schemas.settings import TimelineSettings
 from segkit.segmenters import vad
@@ -219,8 +219,7 @@ def fetch(model: str) -> None:
 
 
 def _no_model(model: str, error: Exception) -> UsageError:
-    reason = " ".join(str(error).split())[:200]
-    return UsageError(f"Whisper model {model!r} cannot be loaded: {reason}. Expected a name, or a folder.")
+    return UsageError(f"Whisper model {model!r} cannot be loaded: {one_line(error)}. Expected a name, or a folder.")
 
 
 def _load_aligner(language: str, device: str, name: str) -> Any:

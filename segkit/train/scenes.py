@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from segkit.audio import Samples, decode_flac_at, sample_at
-from segkit.dataset import read_run, read_table, shards
+from segkit.dataset import has_audio, read_run, read_table, shards
 from segkit.errors import UsageError
 from segkit.schemas import Axis
 from segkit.train.config import AlignConfig
@@ -90,8 +90,7 @@ class Segments:
     def __init__(self, dataset: Path, split: str, config: AlignConfig, rate_hz: int, required: bool) -> None:
         self.rate_hz = rate_hz
         self.tables: dict[Axis, pa.Table] = {}  # without audio; Python objects for all words would take gigabytes
-        run = read_run(dataset)
-        if run["job"].get("annotations_only") or not run.get("published", {}).get("audio", True):
+        if not has_audio(read_run(dataset)):
             hint = "extracted without --annotations-only, or rebuilt with `segkit hydrate`"
             raise UsageError(f"{str(dataset)!r} has no audio. Expected segments {hint}.")
         self.too_long = 0

@@ -7,7 +7,7 @@ RUN := .venv/bin
 # A proxy has its certificate in the store of the system.
 export UV_SYSTEM_CERTS ?= true
 
-.PHONY: setup demo test bench
+.PHONY: setup demo test bench browser
 
 setup: $(UV)
 	$(UV) sync --locked --all-extras
@@ -25,13 +25,19 @@ demo: $(UV)
 	@echo "Done: conversations with their truth in demo/conversations, dataset in demo/dataset, pictures in demo/*.png,"
 	@echo "what the model nano said in four steps of training in demo/run/samples (user left, model right)"
 
-test: setup
+test: setup browser
 	$(RUN)/ruff format --check
 	$(RUN)/ruff check
 	$(RUN)/mypy
 	$(RUN)/lint-imports
 	OMP_NUM_THREADS=1 $(RUN)/pytest -n auto
 	@echo "Done: everything passes; results above, nothing else was written"
+
+# For the tests of the page. Debian's root gets it here, as in a container; without Chromium these tests skip.
+browser:
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! command -v chromium >/dev/null; then \
+		(apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends chromium) \
+			>/dev/null || echo "No Chromium: the tests of the page in a browser will skip."; fi
 
 bench: setup
 	for script in benchmarks/*.py; do $(RUN)/python $$script || exit 1; done

@@ -19,6 +19,7 @@ from test_bad_input import segkit
 from test_rollout import rewritten
 
 from segkit.errors import SegkitError, TrainingError, UsageError
+from segkit.report import training
 from segkit.schemas.settings import setting_names
 from segkit.train import loop, memory
 from segkit.train.config import PRESETS, AlignConfig, load, preset_text
@@ -96,9 +97,15 @@ def test_a_run_trains_and_leaves_all_there_is_to_look_at(dataset, tmp_path, audi
     assert told[0]["lr"] == 1e-3 > told[-1]["lr"] > 0
     assert any(each["reward_std"]["timing"] > 0 for line in told for each in line["axes"].values())
     assert {line["step"] for line in metrics if "validation" in line} == {0, 2, 4}
-    samples = list((tmp_path / "run" / "samples" / "step-000003").glob("*.wav"))
+    samples = list((tmp_path / "run" / "samples" / "step-000003").glob("train-*.wav"))
     heard, rate_hz = soundfile.read(samples[0])
     assert heard.shape[1] == 2 and rate_hz == 24_000 and np.abs(heard).max() > 0.01
+    pairs = training.read(tmp_path / "run").samples
+    for axis in metrics[0]["validation"]:
+        before, after = pairs[axis]
+        assert (before.step, after.step) == (0, 4) and before.segment_id == after.segment_id
+        (first, _), (last, _) = soundfile.read(before.path), soundfile.read(after.path)
+        assert np.array_equal(first[:, 0], last[:, 0]) and first[:, 0].any() and not np.array_equal(first, last)
     assert [path.name for path in RunFolder(tmp_path / "run").checkpoints()] == [
         "checkpoint-000003",
         "checkpoint-000004",

@@ -93,8 +93,8 @@ def run(tmp_path):
     noise = np.random.default_rng(0).uniform(-0.3, 0.3, (16_000, 2))
     for step in (2, 3):
         for axis in AXES:
-            same = "aa" if axis == "pause" else f"a{step}"
-            write_wav(folder / "samples" / f"step-{step:06d}" / f"{axis}-{same}-reward-0.{step}0.wav", noise, 8000)
+            name = f"validation-{axis}-aa" if axis == "pause" else f"train-{axis}-a{step}"
+            write_wav(folder / "samples" / f"step-{step:06d}" / f"{name}-reward-0.{step}0.wav", noise, 8000)
     return folder
 
 

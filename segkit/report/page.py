@@ -137,7 +137,7 @@ def _training_page(folder: Path) -> str:
                 f"{axis}-{one.step}",
                 axis,
                 f"step {one.step}",
-                {"segment": one.segment_id, "reward": f"{one.reward:+.2f}"},
+                {"split": one.split, "segment": one.segment_id, "reward": f"{one.reward:+.2f}"},
             )
             for one in samples
         ]

@@ -21,7 +21,7 @@ from segkit.schemas import Axis
 WIDTH, HEIGHT, LEFT, BOTTOM, EDGE = 300, 120, 42, 20, 6
 """Of a drawn chart, in units of its SVG: the whole, and the margins for labels."""
 
-SAMPLE = re.compile(r"(?P<axis>[a-z_]+)-(?P<id>[^-]+)-reward(?P<reward>[+-][\d.]+)\.wav")
+SAMPLE = re.compile(r"(?P<split>train|validation)-(?P<axis>[a-z_]+)-(?P<id>[^-]+)-reward(?P<reward>[+-][\d.]+)\.wav")
 
 ABOUT = {
     "kl": "KL divergence from the policy it began with",
@@ -111,6 +111,7 @@ class Sample:
     """A completion to listen to: stereo, the user left, the model right."""
 
     path: Path
+    split: str
     axis: str
     segment_id: str
     reward: float
@@ -133,6 +134,11 @@ class Run:
     def validated(self) -> bool:
         """Whether there is a line of the validation split in the charts."""
         return any(one.name == "validation" for charts in self.by_axis.values() for c in charts for one in c.series)
+
+    @property
+    def paired(self) -> bool:
+        """Whether the samples of an axis are of one segment, for all axes."""
+        return all(len({one.segment_id for one in found}) == 1 for found in self.samples.values())
 
 
 def is_run(folder: Path) -> bool:
@@ -249,11 +255,11 @@ def _samples(folder: Path) -> list[Sample]:
         for path in sorted(folder.glob("samples/step-*/*.wav"))
         if (match := SAMPLE.fullmatch(path.name)) and path.parent.name.removeprefix("step-").isdigit()
     ]
-    return [Sample(path, m["axis"], m["id"], float(m["reward"]), step) for path, m, step in found]
+    return [Sample(path, m["split"], m["axis"], m["id"], float(m["reward"]), step) for path, m, step in found]
 
 
 def _pair(samples: list[Sample], axis: str) -> list[Sample]:
-    """An early and a late sample of an axis: of one segment, if one was drawn twice, else the first and the last."""
+    """The earliest and the latest sample of an axis; of one segment, if there are two of one."""
     own = [sample for sample in samples if sample.axis == axis]
     same = [(a, b) for a, b in combinations(own, 2) if a.segment_id == b.segment_id]
     if same:

@@ -33,13 +33,17 @@ class Log:
 
     def samples(
         self,
+        split: str,
         policy: Policy,
         scenes: Sequence[Scene],
         groups: Sequence[Completions],
         scored: Sequence[Scored],
         step: int,
     ) -> None:
-        """The first completion of the first group of each axis: the user left, the model right."""
+        """The first completion of the first group of each axis: the user left, the model right.
+
+        Those of the validation split are of the same segments at every evaluation.
+        """
         folder = self.folder.path / "samples" / f"step-{step:06d}"
         folder.mkdir(parents=True, exist_ok=True)
         heard = set()
@@ -48,7 +52,7 @@ class Log:
                 continue
             heard.add(scene.axis)
             model = policy.decode(group.audio[:1])[0].float().cpu().numpy()
-            name = f"{scene.axis}-{scene.segment['id']}-reward{result.components['timing'][0]:+.2f}.wav"
+            name = f"{split}-{scene.axis}-{scene.segment['id']}-reward{result.components['timing'][0]:+.2f}.wav"
             stereo = np.stack([scene.audio, np.clip(model, -1, 1)], axis=1)
             soundfile.write(folder / name, stereo, policy.rate_hz, subtype="PCM_16")
 

@@ -98,12 +98,12 @@ def align(
             done = folder.restore(optimiser) if resume else 0
             with Log(folder, done) as log:
                 if not done:
-                    log.write({"step": 0, "validation": evaluate(stage, config, hook)})
+                    log.write({"step": 0, "validation": evaluate(stage, config, 0, log, hook)})
                 for step in range(done, config.steps):
                     metrics = one_step(stage, optimiser, config, step, log, hook)
                     finished = step + 1
                     if finished % config.evaluation.every == 0 or finished == config.steps:
-                        metrics["validation"] = evaluate(stage, config, hook)
+                        metrics["validation"] = evaluate(stage, config, finished, log, hook)
                     log.write(metrics)
                     on_step(metrics)
                     if finished % config.evaluation.checkpoint_every == 0 or finished == config.steps:
@@ -159,7 +159,7 @@ def one_step(
     sampled_s = time.perf_counter() - began
     scored = stage.scorer.score(policy, scenes, groups, hook)
     if (step + 1) % config.evaluation.samples_every == 0:
-        log.samples(policy, scenes, groups, scored, step + 1)
+        log.samples("train", policy, scenes, groups, scored, step + 1)
     facts = update(policy, optimiser, scenes, groups, scored, config, step, hook)
     frames = sum(scene.frames for scene in scenes) * config.completions
     return {
@@ -176,15 +176,17 @@ def one_step(
     }
 
 
-def evaluate(stage: Stage, config: AlignConfig, hook: Hook) -> dict[str, Any]:
-    """Mean rewards on the same segments of the validation split, with the same chance, every time."""
+def evaluate(stage: Stage, config: AlignConfig, step: int, log: Log, hook: Hook) -> dict[str, Any]:
+    """Mean rewards on the same segments of the validation split, with the same chance, every time; and samples."""
     if not config.evaluation.segments or not stage.validation.tables:
         return {}
     policy = stage.policy
     scenes = stage.validation.stage(stage.validation.first(config.evaluation.segments), config, policy.frame_samples)
     with seeded(config.seed, 0, EVALUATING, policy.device):
         groups = rollout(policy, scenes, 1, config.sampling.rows, hook)
-    facts = facts_by_axis(scenes, stage.scorer.score(policy, scenes, groups, hook))
+    scored = stage.scorer.score(policy, scenes, groups, hook)
+    log.samples("validation", policy, scenes, groups, scored, step)
+    facts = facts_by_axis(scenes, scored)
     return {axis: {"reward": each["reward"], "diagnostics": each["diagnostics"]} for axis, each in facts.items()}
 
 

@@ -231,8 +231,8 @@ class Handler(BaseHTTPRequestHandler):
                 self.create(**json.loads(self.body))
             case ["PUT", "upload", oid]:
                 self.upload(oid)
-            case ["GET", "download", oid] if oid in self.server.blobs:
-                self.send_file(File(self.server.blobs[oid], is_lfs=True))
+            case ["GET", "download", sha, oid] if oid in self.server.blobs:  # clients 1.x look for the commit here
+                self.send_file(File(self.server.blobs[oid], is_lfs=True), **{"X-Repo-Commit": sha})
             case ["GET", "datasets", user, name, "resolve", revision, *path]:
                 self.resolve(self.repo(user, name).at(revision), "/".join(path))
             case ["POST", "datasets", user, name, "info", "lfs", "objects", step]:
@@ -244,7 +244,7 @@ class Handler(BaseHTTPRequestHandler):
             case ["GET", "api", "datasets", user, name] | ["GET", "api", "datasets", user, name, "revision", _]:
                 self.describe(self.repo(user, name), parts[5] if parts[4:] else "main", "blobs" in query)
             case ["GET", "api", "datasets", user, name, "tree", revision, *folder]:
-                deep = query.get("recursive") == ["True"]
+                deep = query.get("recursive") in (["True"], ["true"])
                 self.list_tree(self.repo(user, name).at(revision), "/".join(folder), deep)
             case ["POST", "api", "datasets", user, name, "paths-info", revision]:
                 found = entries(self.repo(user, name).at(revision))
@@ -363,7 +363,7 @@ class Handler(BaseHTTPRequestHandler):
         if not file.is_lfs:
             return self.send_file(file, **headers)
         headers |= {"X-Linked-Size": len(file.data), "X-Linked-ETag": f'"{file.etag}"'}
-        self.send(302, Location=f"{self.server.url}/download/{file.etag}", **headers)
+        self.send(302, Location=f"{self.server.url}/download/{commit.sha}/{file.etag}", **headers)
 
     def send_file(self, file, **headers):
         headers |= {"ETag": f'"{file.etag}"', "Accept-Ranges": "bytes"}

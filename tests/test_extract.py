@@ -108,7 +108,7 @@ def test_audio_columns_decode(dataset, tmp_path):
 def test_fields_are_described_in_the_files(dataset):
     schema = pq.read_schema(next(dataset.data_dir.rglob("*.parquet")))
     assert all(field.metadata[b"description"] for field in schema)
-    assert schema.metadata[b"segkit_schema_version"] == b"2"
+    assert schema.metadata[b"segkit_schema_version"] == b"3"
     assert json.loads(schema.metadata[b"huggingface"])["info"]["features"]["agent"]["_type"] == "Audio"
 
 

@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import subprocess
+import sys
+import time
 
 import datasets
 import numpy as np
@@ -77,6 +80,8 @@ def test_the_gate_names_the_corpus_and_its_terms(copy, capsys):
     for wrong in ("stereo", "stereo=CC0-1.0", "stereo=CC0-1.0: mine", "=x: " + 30 * "y"):
         code, _, said = segkit("publish", copy, "me/turns", "--declare", wrong, capsys=capsys)
         assert code == 2 and ("Expected CORPUS=LICENCE" in said or "The dataset holds" in said)
+    code, _, said = segkit("publish", copy, "me/turns", "--declare", DECLARED, "--declare", DECLARED, capsys=capsys)
+    assert code == 2 and "'stereo' twice" in said
     code, _, said = segkit("publish", copy, "turns", "--dry-run", capsys=capsys)
     assert code == 2 and "Expected user/name" in said
     assert not (copy / "statistics.png").exists()
@@ -199,6 +204,58 @@ def test_words_that_are_not_in_the_copy_are_named_and_can_be_added(published, or
     assert found.to_pylist() == rows(original).to_pylist()
 
 
+def test_other_words_are_named_and_not_taken(published, original, corpus, tmp_path, capsys):
+    root, out = tmp_path / "theirs", tmp_path / "out"
+    shutil.copytree(corpus, root)
+    words = json.loads((root / "2.json").read_text())
+    words[len(words) // 2]["word"] += "x"
+    (root / "2.json").write_text(json.dumps(words))
+    code, _, said = segkit("hydrate", published, root, "-o", out, "--workers", 1, capsys=capsys)
+    assert code == 0
+    found = {row["id"]: row for p in (out / "data").rglob("*.parquet") for row in pq.read_table(p).to_pylist()}
+    right = {row["id"]: row for row in rows(original).to_pylist()}
+    changed = {name for name, row in right.items() if row["recording_id"] == "2" and row != found[name]}
+    assert changed and all(found[name] == right[name] | {"words": None} for name in changed)
+    assert all(found[name] == row for name, row in right.items() if name not in changed)
+    assert "Without words: 2: words differ from the publisher's" in said and said.count("Without words") == 1
+    marks = {path: path.stat().st_mtime_ns for path in (out / "data").rglob("*.parquet")}
+    assert "Without words: 2" in segkit("hydrate", published, root, "-o", out, "--workers", 1, capsys=capsys)[2]
+    assert marks == {path: path.stat().st_mtime_ns for path in (out / "data").rglob("*.parquet")}
+
+
+def test_rows_in_a_wrong_place_are_named(published, corpus, tmp_path, capsys):
+    path = next(published.glob("data/pause/train-*.parquet"))
+    table = pq.read_table(path).to_pylist()
+    table[0] |= {"split": "test"}
+    table[1] |= {"axis": "backchannel"}
+    pq.write_table(pa.Table.from_pylist(table, schema=file_schema()), path)
+    code, _, said = segkit("hydrate", published, corpus, "-o", tmp_path / "out", "--workers", 1, capsys=capsys)
+    assert code == 0 and "published in a file of another axis or split" in said
+    there = pq.read_table(tmp_path / "out" / path.relative_to(published))
+    assert there["id"].to_pylist() == [row["id"] for row in table[2:]]
+    table[0] = table[2]
+    pq.write_table(pa.Table.from_pylist(table, schema=file_schema()), path)
+    code, _, said = segkit("hydrate", published, corpus, "-o", tmp_path / "out", "--workers", 1, capsys=capsys)
+    assert code == 2 and f"1 ids more than once, such as {table[2]['id']}" in said
+
+
+def test_a_killed_rebuild_goes_on(published, original, corpus, tmp_path):
+    out = tmp_path / "out"
+    arguments = ["hydrate", published, corpus, "-o", out, "--workers", "1"]
+    process = subprocess.Popen([sys.executable, "-m", "segkit.cli", *map(str, arguments)], stderr=subprocess.DEVNULL)
+    while not list(out.glob("data/*/*.parquet")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    first = {path: path.stat().st_mtime_ns for path in out.glob("data/*/*.parquet")}
+    assert read_run(out)["status"] != "complete"
+    assert segkit(*arguments)[0] == 0
+    assert first == {path: path.stat().st_mtime_ns for path in first}
+    found = pa.concat_tables([pq.read_table(p) for p in sorted((out / "data").rglob("*.parquet"))])
+    assert found.to_pylist() == rows(original).to_pylist() and not list(out.rglob("*.tmp"))
+
+
 def test_rows_that_make_no_sense_are_named(published, corpus, tmp_path, capsys):
     path = next(published.glob("data/pause/train-*.parquet"))
     table = pq.read_table(path).to_pylist()
@@ -309,6 +366,18 @@ def test_a_cut_connection_and_errors_lose_nothing(logged_in, copy, capsys):
     logged_in.fail(1, 503, "/commit/")
     codes = [segkit("publish", copy, "user/turns", "--declare", DECLARED)[0] for _ in range(2)]
     assert codes == [1, 0] and sent(logged_in, copy)
+
+
+def test_a_silent_hub_is_asked_again_and_then_given_up(logged_in, copy, monkeypatch, capsys):
+    monkeypatch.setattr("segkit.publish.upload.SILENCE_S", 0.5)
+    logged_in.hang(1, 5, "/upload/")
+    code, _, complained = segkit("publish", copy, "user/turns", "--declare", DECLARED, capsys=capsys)
+    assert code == 0 and sent(logged_in, copy), complained
+    logged_in.hang(1, 5, "/commit/")
+    code, _, said = segkit("publish", copy, "user/again", "--declare", DECLARED, capsys=capsys)
+    assert code == 1 and "The Hub cannot be reached" in said and "Start the same command again" in said
+    assert segkit("publish", copy, "user/again", "--declare", DECLARED)[0] == 0
+    assert sent(logged_in, copy, "user/again")
 
 
 def test_who_may_not_write_is_told(hub, copy, monkeypatch, capsys):  # noqa: F811

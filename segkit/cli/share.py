@@ -96,8 +96,8 @@ def hydrate(
         )
     for axis, counts in report["segments"].items():
         out.print(f"{axis}: {counts['kept']:,} segments", **PLAIN)
-    for recording, reason in report["hydrated"]["lost"].items():
+    for recording, reason in sorted(report["hydrated"]["lost"].items()):
         err.print(f"Left out: {recording}: {reason}", style="yellow", **PLAIN)
-    for recording in report["hydrated"]["without_words"]:
-        err.print(f"Without words: {recording}: no usable transcript in this copy", style="yellow", **PLAIN)
+    for recording, reason in sorted(report["hydrated"]["without_words"].items()):
+        err.print(f"Without words: {recording}: {reason}", style="yellow", **PLAIN)
     out.print(f"The dataset is in {output}. Audio was compared with the hashes of the rows that have any.", **PLAIN)

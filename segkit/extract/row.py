@@ -14,6 +14,7 @@ from segkit.extract.job import Job
 from segkit.extract.select import Pick
 from segkit.extract.words import evidence_of
 from segkit.schemas import Axis, Intervals, Segment
+from segkit.schemas.settings import fingerprint
 from segkit.segmenters.axes import describe
 from segkit.segmenters.timeline import clip
 from segkit.segmenters.trust import Evidence, measure
@@ -94,6 +95,7 @@ def segment_row(source: Source, split: str, pick: Pick) -> dict[str, Any]:
         "agent_activity": from_start[agent],
         **_events(segment),
         "words": words,
+        "words_hash": words_hash(words),
         "words_source": None if words is None else annotation["words_source"],
         **measured,
         "derived": annotation["derived"],
@@ -162,6 +164,11 @@ def _events(segment: Segment) -> dict[str, Any]:
 
 def _from(start_s: float, found: Intervals | None) -> list[list[float]] | None:
     return None if found is None else np.subtract(found, start_s).tolist()
+
+
+def words_hash(words: list[dict[str, Any]] | None) -> str | None:
+    """What identifies the words of a row."""
+    return None if words is None else fingerprint(words)
 
 
 def words_near(

@@ -15,7 +15,7 @@ def fetched(source: str) -> Path:
     if Path(source).is_dir():
         return Path(source)
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
     from segkit.publish.package import SENT
 
@@ -26,5 +26,5 @@ def fetched(source: str) -> Path:
             f"SOURCE got {source!r}: no such folder, and nothing on the Hub ({one_line(error)}). Expected a folder, or "
             "user/name; log in with `hf auth login` if it is private."
         ) from None
-    except (LocalEntryNotFoundError, OSError) as error:
+    except Exception as error:  # connections: of requests or of httpx, by the version of the client
         raise SegkitError(f"The Hub cannot be reached: {one_line(error)}. Start the same command again.") from None

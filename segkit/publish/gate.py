@@ -71,9 +71,13 @@ def shares(out: Path, declarations: Iterable[Declaration] = ()) -> list[Share]:
     """Every corpus that any file of a dataset folder names.
 
     Raises:
-        UsageError: something is declared for a corpus that is not in it.
+        UsageError: something is declared for a corpus that is not in it, or twice for one.
     """
-    declared = {each.corpus: each for each in declarations}
+    declared: dict[str, Declaration] = {}
+    for each in declarations:
+        if each.corpus in declared:
+            raise UsageError(f"--declare got {each.corpus!r} twice. Expected one licence and one reason for a corpus.")
+        declared[each.corpus] = each
     segments: dict[str, int] = defaultdict(int)
     for path in sorted(out.glob("data/*/*.parquet")):
         for corpus, count in _counts(path).items():

@@ -1,9 +1,9 @@
 """Rebuild a dataset that was published without audio, from the reader's own copy of the corpus.
 
 The rows are the publisher's; audio is cut from the copy by the code that cut it first, and compared with the hashes of
-the publisher's samples. Words that could not be passed on are read from the copy's transcripts. What is missing or
-differs is named per recording, and left out. Which channel a speaker is on, and where a file starts on the clock, are
-the publisher's; the copy gives the files.
+the publisher's samples. Words that could not be passed on are read from the copy's transcripts, and compared, too. What
+is missing or differs is named per recording, and left out: without its audio a segment, without its words these alone.
+Which channel a speaker is on, and where a file starts on the clock, are the publisher's; the copy gives the files.
 """
 
 import json
@@ -28,7 +28,7 @@ from segkit.extract.card import write_card
 from segkit.extract.cut import write_rows
 from segkit.extract.engine import run_tasks
 from segkit.extract.job import Job, claimed
-from segkit.extract.row import Source, cells, words_near
+from segkit.extract.row import Source, cells, words_hash, words_near
 from segkit.extract.run import find
 from segkit.folders import write_text
 from segkit.schemas import Conversation
@@ -38,10 +38,12 @@ from segkit.schemas.settings import fingerprint, with_overrides
 DONE_KEY = b"segkit_hydrated"
 MARK = ".hydrated"
 MISSING, DIFFERS = "not in this copy of the corpus", "audio differs from the publisher's"
+NO_WORDS, OTHER_WORDS = "no usable transcript in this copy", "words differ from the publisher's"
 ODD = "published times or channels make no sense"
+MISPLACED = "published in a file of another axis or split"
 
 Lost = dict[str, str]
-"""Recordings of which segments are left out, and why."""
+"""Recordings of which segments or words are left out, and why."""
 
 
 def hydrate(
@@ -78,17 +80,20 @@ def hydrate(
         write_text(job.out / MARK, "segkit hydrate writes here\n")
         annotations = _annotations(job, source, conversations)
         paths = shards(source)
+        _expect_single_ids(paths)
         targets = [job.data_dir / path.relative_to(source / "data") for path in paths]
         for stale in set(job.data_dir.rglob("*.parquet")).difference(targets):
             stale.unlink()  # of another source
         tasks = [(job, path, target, _of_shard(path, annotations)) for path, target in zip(paths, targets, strict=True)]
         lost: Lost = {}
+        silent: Lost = {}
         kept: dict[str, Counter[str]] = defaultdict(Counter)
-        for number, (i, (counts, lost_here)) in enumerate(run_tasks(_rebuild, tasks, workers), 1):
+        for number, (i, (counts, lost_here, silent_here)) in enumerate(run_tasks(_rebuild, tasks, workers), 1):
             lost |= lost_here
+            silent |= silent_here
             kept[paths[i].parent.name] += Counter(counts)
             hook(number, len(tasks))
-        report = _report(run, kept, lost, _without_words(annotations), job)
+        report = _report(run, kept, lost, silent, job)
         write_card(job, report)
         write_text(job.run_file, json.dumps(report, indent=2))
     if not any(counts.total() for counts in kept.values()):
@@ -115,6 +120,14 @@ def _job(run: dict[str, Any], source: Path, root: Path, out: Path, corpus: str, 
         return replace(job, options=with_overrides(job.options, options), annotations_only=False, limit=None)
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"run.json of {str(source)!r} tells no job of this segkit: {error!r}.") from None
+
+
+def _expect_single_ids(paths: list[Path]) -> None:
+    names = Counter(name for path in paths for name in pq.read_table(path, columns=["id"])["id"].to_pylist())
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise UsageError(
+            f"The dataset has {len(twice)} ids more than once, such as {twice[0]}. It is not as published."
+        )
 
 
 def _annotations(job: Job, source: Path, conversations: dict[str, Conversation]) -> dict[str, Source]:
@@ -153,24 +166,21 @@ def _add_words(row: dict[str, Any], corpus: corpora.Corpus, conversation: Conver
             row["transcript_problem"], row["detail"] = error.reason, error.detail
 
 
-def _without_words(annotations: dict[str, Source]) -> list[str]:
-    """The recordings whose words were taken out, and are not in the copy."""
-    return sorted(
-        name for name, s in annotations.items() if s.annotation["words"] is None and s.annotation["words_source"]
-    )
+def _rebuild(job: Job, path: Path, target: Path, annotations: dict[str, Source]) -> tuple[dict[str, int], Lost, Lost]:
+    """Rebuild one file; returns how many rows of each split it has, what is lost, and whose words are.
 
-
-def _rebuild(job: Job, path: Path, target: Path, annotations: dict[str, Source]) -> tuple[dict[str, int], Lost]:
-    """Rebuild one file; returns how many rows of each split it has, and what is lost. Runs in a worker."""
+    Runs in a worker.
+    """
     said = [repr(annotations[name].annotation["words"]) for name in sorted(annotations)]
     plan = fingerprint(path.name, sha256(path.read_bytes()).hexdigest(), str(job.root), job.corpus, job.options, said)
     if done := _finished(target, plan):
-        return done["kept"], {}
+        return done["kept"], {}, done["silent"]
     rows = [row for row in pq.read_table(path).to_pylist() if row["corpus"] == job.corpus]
     by_recording = defaultdict(list)
     for row in rows:
         by_recording[row["recording_id"]].append(row)
     lost: Lost = {}
+    silent: Lost = {}
     whole: dict[str, dict[str, Any]] = {}
     for recording_id, segments in by_recording.items():
         source = annotations.get(recording_id)
@@ -178,15 +188,19 @@ def _rebuild(job: Job, path: Path, target: Path, annotations: dict[str, Source])
             try:
                 if source is None:
                     raise BadInputError(MISSING, recording_id)
+                if (row["axis"], row["split"]) != (path.parent.name, path.name.partition("-")[0]):
+                    raise BadInputError(MISPLACED, row["id"])
                 whole[row["id"]] = _filled(source, row)
+                if whole[row["id"]]["words"] is None and row["words_hash"]:
+                    silent[recording_id] = NO_WORDS if source.annotation["words"] is None else OTHER_WORDS
             except BadInputError as error:
                 lost[recording_id] = error.reason
     kept = [whole[row["id"]] for row in rows if row["id"] in whole]
     counts = dict(Counter(row["split"] for row in kept))
     target.unlink(missing_ok=True)
     if kept:
-        write_rows(target, kept, {DONE_KEY: json.dumps({"plan": plan, "kept": counts, "lost": lost})})
-    return counts, lost
+        write_rows(target, kept, {DONE_KEY: json.dumps({"plan": plan, "kept": counts, "lost": lost, "silent": silent})})
+    return counts, lost, silent
 
 
 def _finished(target: Path, plan: str) -> dict[str, Any] | None:
@@ -199,7 +213,7 @@ def _finished(target: Path, plan: str) -> dict[str, Any] | None:
 
 
 def _filled(source: Source, row: dict[str, Any]) -> dict[str, Any]:
-    """A row with its audio and words.
+    """A row with its audio and words; without words, if the copy has none or others.
 
     Raises:
         BadInputError: the row makes no sense, or the audio cannot be read, or is not the publisher's.
@@ -218,20 +232,19 @@ def _filled(source: Source, row: dict[str, Any]) -> dict[str, Any]:
         total = sample_at(row["end_s"], rate_hz) - sample_at(begin_s, rate_hz)
         audio |= {"context_s": context / rate_hz, "duration_s": (total - context) / rate_hz}
     said = row["words"]
-    if said is None and row["words_source"]:
-        said = words_near(source.annotation, user, begin_s, row["start_s"], row["end_s"])
+    if said is None and row["words_hash"]:
+        found = words_near(source.annotation, user, begin_s, row["start_s"], row["end_s"])
+        said = found if words_hash(found) == row["words_hash"] else None
     return row | audio | {"words": said}
 
 
-def _report(
-    run: dict[str, Any], kept: dict[str, Counter[str]], lost: Lost, without_words: list[str], job: Job
-) -> dict[str, Any]:
+def _report(run: dict[str, Any], kept: dict[str, Counter[str]], lost: Lost, silent: Lost, job: Job) -> dict[str, Any]:
     """The publisher's report with what became of it here."""
     segments = {
         axis: counts | {"kept": kept[axis].total(), "splits": dict(kept[axis])}
         for axis, counts in run["segments"].items()
     }
-    facts = {"lost": dict(sorted(lost.items())), "without_words": without_words, "from": run.get("published", {})}
+    facts = {"lost": lost, "without_words": silent, "from": run.get("published", {})}
     return {name: value for name, value in run.items() if name != "published"} | {
         "job": job.identity(),
         "segments": segments,

@@ -4,10 +4,18 @@ The token is the client's: from HF_TOKEN, or from `hf auth login`.
 """
 
 import glob
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from segkit.errors import SegkitError, UsageError, one_line
 from segkit.publish.package import SENT, files
+
+if TYPE_CHECKING:
+    from requests import Session
+
+SILENCE_S = 120.0
+"""How long the Hub may say nothing before a request is tried again, or given up. Its client would wait for ever."""
 
 
 def upload(folder: Path, name: str, private: bool) -> str:
@@ -20,6 +28,7 @@ def upload(folder: Path, name: str, private: bool) -> str:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
 
+    _limit_silence()
     api = HfApi()
     names = [glob.escape(path.relative_to(folder).as_posix()) for path in files(folder)]
     try:
@@ -44,6 +53,25 @@ def upload(folder: Path, name: str, private: bool) -> str:
         if status in (401, 403):
             raise UsageError(f"The Hub refuses {name!r}: {one_line(error)}. Log in with `hf auth login`.") from None
         raise SegkitError(f"The Hub does not take {name!r}: {one_line(error)}. Start the same command again.") from None
-    except (OSError, RuntimeError) as error:  # connections, and what an upload gives up with
+    except SegkitError:
+        raise
+    except Exception as error:  # connections: of requests or of httpx, by the version of the client
         raise SegkitError(f"The Hub cannot be reached: {one_line(error)}. Start the same command again.") from None
     return str(address)
+
+
+def _limit_silence() -> None:
+    import huggingface_hub
+
+    if hasattr(huggingface_hub, "configure_http_backend"):  # before 1.0
+        huggingface_hub.configure_http_backend(_session)
+    else:
+        huggingface_hub.get_session().timeout = SILENCE_S  # type: ignore[attr-defined]
+
+
+def _session() -> "Session":
+    from requests import Session
+
+    session = Session()
+    session.request = partial(session.request, timeout=SILENCE_S)  # type: ignore[method-assign]
+    return session

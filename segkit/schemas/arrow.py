@@ -6,7 +6,7 @@
 
 import pyarrow as pa
 
-SCHEMA_VERSION = "2"
+SCHEMA_VERSION = "3"
 
 AUDIO = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 """How `datasets.Audio` stores a clip: the bytes of an encoded file, and a name for it."""
@@ -82,6 +82,7 @@ SEGMENTS = _schema(
             pa.list_(_SEGMENT_WORD),
             "words of user and agent from segment start; null without a transcript of the whole segment",
         ),
+        ("words_hash", pa.string(), "hash of the words, to check those that were rebuilt; null without words"),
         ("words_source", pa.string(), "where the words are from, and whether each is a word or a whole utterance"),
         ("speech_without_words", pa.float64(), "share of the speech outside of all words; null without words"),
         ("words_without_speech", pa.float64(), "share of the words' time outside of speech; null without words"),

@@ -12,6 +12,7 @@ Each message says what was found, what was expected and what to do about it.
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from textwrap import shorten
 
 
 class SegkitError(Exception):
@@ -63,7 +64,7 @@ class TrainingError(SegkitError):
 
 def one_line(error: Exception, limit: int = 200) -> str:
     """What a library says, in one line of at most so many characters, for a message of ours."""
-    return " ".join(str(error).split())[:limit].rstrip(".")
+    return shorten(str(error), limit, placeholder=" ...").rstrip(" .")
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -27,4 +27,7 @@ def fetched(source: str) -> Path:
             "user/name; log in with `hf auth login` if it is private."
         ) from None
     except Exception as error:  # connections: of requests or of httpx, by the version of the client
-        raise SegkitError(f"The Hub cannot be reached: {one_line(error)}. Start the same command again.") from None
+        raise SegkitError(
+            f"SOURCE got {source!r}: no such folder, and the Hub cannot be reached: {one_line(error)}. Start the same "
+            "command again."
+        ) from None

@@ -1,11 +1,14 @@
-"""`segkit report`: one page that needs nothing else, shows every axis, and escapes what it did not write."""
+"""`segkit report` of a dataset: a page that needs nothing else, shows every axis, escapes what it did not write."""
 
 import base64
 import io
 import itertools
 import json
+import math
+import os
 import re
 import shutil
+from collections import Counter
 from html.parser import HTMLParser
 
 import numpy as np
@@ -13,17 +16,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
-from conftest import rows, write_wav
+from conftest import rows
 
 from segkit.audio import decode_flac_at
 from segkit.errors import SegkitError, UsageError
-from segkit.report import clip, training
-from segkit.report.page import write_report
+from segkit.report import clip
+from segkit.report.page import _in_turn, write_report
 from segkit.report.stats import statistics
 from segkit.schemas import Axis
 
 AXES = [str(axis) for axis in Axis]
-REWARDS = {"pause": -0.5, "turn_taking": -3.0, "backchannel": 0.25, "interruption": -1.0}
 
 
 class Page(HTMLParser):
@@ -72,39 +74,6 @@ def changed(dataset, tmp_path):
     return report
 
 
-@pytest.fixture
-def run(tmp_path):
-    """The folder of a run as `segkit align` leaves it: an evaluation, three steps, samples of the last two.
-
-    Backchannels are not drawn in step 2, and the process was killed while it wrote a line.
-    """
-    folder = tmp_path / "a run & more"
-    folder.mkdir()
-    settings = {"steps": 30, "groups": 2, "completions": 4, "optimiser": {"lr": 2e-4}, "objective": {"beta": 0.01}}
-    identity = {"policy": "nano", "dataset": "0123", "dtype": "torch.float32", "config": settings}
-    (folder / "config.json").write_text(json.dumps(identity))
-    lines = [{"step": 0, "validation": _facts(0)}]
-    for step in (1, 2, 3):
-        drawn = {axis: facts for axis, facts in _facts(step).items() if (axis, step) != ("backchannel", 2)}
-        lines.append({"step": step, "axes": drawn, "zero_std": step / 4, "kl": 0.01 * step, "judge_failures": {}})
-    lines[-1]["validation"] = _facts(3)
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    (folder / "metrics.jsonl").write_text(text + '{"step": 4, "ax')
-    noise = np.random.default_rng(0).uniform(-0.3, 0.3, (16_000, 2))
-    for step in (2, 3):
-        for axis in AXES:
-            name = f"validation-{axis}-aa" if axis == "pause" else f"train-{axis}-a{step}"
-            write_wav(folder / "samples" / f"step-{step:06d}" / f"{name}-reward-0.{step}0.wav", noise, 8000)
-    return folder
-
-
-def _facts(step):
-    return {
-        axis: {"reward": {"timing": reward / (1 + step)}, "diagnostics": {"delay_s": 0.0}}
-        for axis, reward in REWARDS.items()
-    }
-
-
 def _needs_nothing_else(page):
     assert not re.search(r"(src|href)\s*=\s*[\"']?\s*(https?:)?//", page.source)
     assert not re.search(r"url\(|@import|https?://", "".join(re.findall(r"(?s)<(?:style|script)>.*?</", page.source)))
@@ -123,7 +92,7 @@ def test_a_page_needs_nothing_else_and_is_small(page):
 def test_it_plays_as_many_segments_as_it_shows_of_every_axis(page, dataset):
     shown = page.all("article", "clip")
     assert len(page.all("audio")) == len(shown) == len(page.all("div", "playhead"))
-    kept = {one.axis: one.segments for one in statistics(dataset.out)}
+    kept = Counter(rows(dataset)["axis"].to_pylist())
     assert {axis: sum(a["data-axis"] == axis for a in shown) for axis in AXES} == {a: min(4, kept[a]) for a in AXES}
     assert [a["data-filter"] for a in page.all("button") if "data-filter" in a] == ["", *AXES]
     ids = [a["id"] for _, a in page.found if "id" in a]
@@ -156,13 +125,86 @@ def test_what_is_heard_is_what_is_drawn(page, dataset):
 
 
 def test_the_bars_of_a_histogram_add_up(page, dataset):
-    stats = {one.axis: one for one in statistics(dataset.out)}
+    """Each is there, with as many values as there are."""
+    table = rows(dataset).to_pylist()
+    levels = {"SNR of the user": "user_snr_db", "SNR of the agent": "agent_snr_db", "crosstalk": "bleed_db"}
+    expected = []
+    for one in statistics(dataset.out):
+        expected += [(name, lengths.count) for name, lengths in one.lengths.items()]
+        own = [row for row in table if row["axis"] == one.axis]
+        expected += [
+            (name, sum(row[column] is not None and math.isfinite(row[column]) for row in own))
+            for name, column in levels.items()
+        ]
     figures = re.findall(r'(?s)<figure class="histogram">.*?</figure>', page.source)
-    counts = [(int(re.search(r": (\d+) values", f)[1]), re.findall(r'data-count="(\d+)"', f)) for f in figures]
-    assert counts and all(total == sum(map(int, bars)) for total, bars in counts)
-    expected = [lengths.count for axis in AXES for lengths in stats[axis].lengths.values()]
-    assert sum(total for total, _ in counts) >= sum(expected)
-    assert page.source.count("<figcaption>SNR of the user") == page.source.count("<figcaption>crosstalk") == len(AXES)
+    found = [(re.search(r"<figcaption>(.*?) <", f)[1], int(re.search(r": (\d+) values", f)[1])) for f in figures]
+    assert found == expected and [name for name, _ in found].count("segments") == len(AXES)
+    assert [sum(map(int, re.findall(r'data-count="(\d+)"', f))) for f in figures] == [count for _, count in found]
+
+
+def test_what_is_drawn_stands_at_its_time(changed):
+    """Two seconds of context and eight of the segment: a second is a tenth of the width."""
+    word = {"speaker": "user", "text": "so", "end_s": 9.0, "confidence": None}
+    page = changed(
+        lambda row: {
+            **{"user": None, "agent": None, "context_s": 2.0, "duration_s": 8.0},
+            **{"user_activity": [[-1.0, 1.0], [3.0, 5.0]], "agent_activity": [[-9.0, -1.5], [7.0, 12.0]]},
+            "words": [word | {"start_s": -3.0}, word | {"start_s": 0.5}, word | {"start_s": 4.0, "speaker": "agent"}],
+            **{"pauses": [[5.0, 6.0]], "turn_end_s": 3.0, "gap_s": -0.5, "backchannels": [[2.0, 2.5]]},
+            **{"interruption_start_s": 4.0, "interruption_end_s": 6.0},
+        }
+    )
+    found = {}
+    for tag, a in page.found:
+        kind = [*a.get("class", "").split(), "", ""]
+        if tag == "article":
+            axis = a["data-axis"]
+        elif kind[0] == "lane":
+            role = kind[1]
+        elif kind[0] in ("speech", "word", "event") and "style" in a:
+            places = tuple(float(n) for n in re.findall(r"(?:left|[^-]width):([\d.]+)%", a["style"]))
+            found.setdefault((kind[0], role, axis if kind[0] == "event" else ""), set()).add(places)
+    assert found == {
+        ("speech", "user", ""): {(10.0, 20.0), (50.0, 20.0)},
+        ("speech", "agent", ""): {(0.0, 5.0), (90.0, 10.0)},
+        ("word", "user", ""): {(25.0,)},
+        ("word", "agent", ""): {(60.0,)},
+        ("event", "user", "pause"): {(70.0, 10.0)},
+        ("event", "user", "turn_taking"): {(45.0, 5.0)},
+        ("event", "agent", "turn_taking"): {(45.0, 5.0)},
+        ("event", "agent", "backchannel"): {(40.0, 5.0)},
+        ("event", "user", "interruption"): {(60.0, 20.0)},
+        ("event", "agent", "interruption"): {(60.0, 0.0)},
+    }
+
+
+def test_corpora_and_recordings_take_turns():
+    table = [{"id": f"{i * 37 % 100:02}", "corpus": "big", "recording_id": f"r{i // 10}"} for i in range(100)]
+    small = {"id": "zz", "corpus": "small", "recording_id": "s"}
+    shown = _in_turn([*table, small])
+    assert small in shown[:2] and len(shown) == 101
+    assert {row["recording_id"] for row in shown[:11]} == {"s", *(f"r{i}" for i in range(10))}
+    assert shown == _in_turn([small, *reversed(table)])
+
+
+def test_corpora_can_be_told_apart(changed):
+    page = changed(lambda row: {"corpus": "small" if row["id"] < "4" else "big"})
+    assert {a["data-corpus"] for a in page.all("article")} == {"big", "small"}
+    assert len(page.all("option")) == 3 and page.text.count("crosstalk") > 2 * len(AXES)
+
+
+def test_an_axis_without_segments_is_named(dataset, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(dataset.out, out)
+    shutil.rmtree(out / "data" / "backchannel")
+    run = json.loads((out / "run.json").read_text())
+    run["segments"]["backchannel"]["kept"] = 0
+    (out / "run.json").write_text(json.dumps(run))
+    write_report(out, tmp_path / "page.html")
+    page = Page(tmp_path / "page.html")
+    assert page.text.count("There is no segment of backchannel.") == 2
+    kept = re.findall(r'<li class="kept">.*?</li>', page.source)
+    assert [("<u" in bar) for bar in kept] == [axis != "backchannel" for axis in AXES]
 
 
 def test_every_reason_is_there(page, dataset):
@@ -176,11 +218,43 @@ def test_what_segkit_did_not_write_is_escaped(changed):
 
     def change(row):
         word = {"speaker": "user", "text": evil, "start_s": 0.1, "end_s": 0.2, "confidence": None}
-        return {"words": [word], "recording_id": f"{evil}'\"&"}
+        void = [word | {"text": ""}, word | {"text": "a\0b\x1bc", "start_s": 3.0}, word | {"start_s": math.nan}]
+        return {"words": [word, *void], "recording_id": f"{evil}'\"&"}
 
     page = changed(change)
     assert len(page.all("script")) == 1 and evil not in page.source
-    assert evil in page.text and {a["title"] for a in page.all("span", "word")} == {evil}
+    assert evil in page.text and {a["title"] for a in page.all("span", "word")} == {evil, "abc"}
+    assert not re.search(r"[\0-\x08\x1b]", page.source)
+
+
+def test_what_is_not_known_is_not_printed(changed):
+    unknown = {"user_snr_db": math.nan, "agent_snr_db": math.inf, "bleed_db": -math.inf, "overlap_share": math.nan}
+    page = changed(lambda row: unknown)
+    assert page.all("article") and not re.search(r"\bnan\b|\binf\b|SNR|crosstalk|both speak", page.text)
+
+
+def test_a_missing_side_is_silent(dataset):
+    row = next(row for row in rows(dataset).to_pylist() if row["axis"] == "pause")
+    one = clip.of_segment(row | {"agent": None})
+    heard, _ = soundfile.read(io.BytesIO(base64.b64decode(one.sound)))
+    assert np.abs(heard[:, 0]).max() > 0.05 and np.abs(heard[:, 1]).max() < 1e-3
+    assert one.lanes[0].wave and not one.lanes[1].wave and one.facts["audio"] == "user only"
+
+
+@pytest.mark.parametrize("context_s", [0.0, 1.0])
+def test_a_segment_of_no_length(dataset, context_s):
+    row = next(row for row in rows(dataset).to_pylist() if row["axis"] == "pause")
+    one = clip.of_segment(row | {"duration_s": 0.0, "context_s": context_s})
+    assert one.sound and one.ticks and clip._outline(np.zeros(0, np.float32)) == ""
+
+
+def test_what_cannot_be_read_is_named(changed, tmp_path):
+    with pytest.raises(SegkitError, match=r"The audio of segment \w{16} cannot be decoded: Format not recognised\."):
+        changed(lambda row: {"user": {"bytes": b"", "path": None}})
+    damaged = max((tmp_path / "changed" / "data").rglob("*.parquet"))
+    damaged.write_bytes(damaged.read_bytes()[:5000])
+    with pytest.raises(SegkitError, match=rf"{damaged.name}.* cannot be read as Parquet"):
+        write_report(tmp_path / "changed", tmp_path / "page.html")
 
 
 def test_annotations_have_lanes_and_no_player(changed):
@@ -213,46 +287,21 @@ def test_words_keep_out_of_each_other():
         assert all(a.left + a.width <= b.left + 0.02 for a, b in itertools.pairwise(spans))
 
 
-def test_a_run_shows_all_axes(run, tmp_path):
-    write_report(run, tmp_path / "run.html")
-    page = Page(tmp_path / "run.html")
-    _needs_nothing_else(page)
-    for axis in AXES:
-        assert axis.replace("_", " ") in page.text
-    assert "a run & more" in page.text and "3 of 30" in page.text
-    labels = [a["aria-label"] for a in page.all("svg") if a.get("role") == "img"]
-    assert len(labels) == 4 * 2 + 2
-    assert "reward: timing. train: -0.25 at step 1, -0.125 at step 3; validation: -0.5 at step 0, -0.125" in labels[0]
-    assert any(label.startswith("kl.") for label in labels) and any(label.startswith("zero std.") for label in labels)
-    assert len(page.all("audio")) == len(page.all("article", "clip")) == 8
-    assert re.search(r"-3\.00</td><td>-0\.75</td><td class=\"better\">\+2\.25", page.source)
+def test_a_word_at_the_edge_is_whole():
+    said = [{"start_s": 9.0 - 0.02 * i, "text": "wonderful"} for i in range(4, 0, -1)]
+    placed = list(clip._words(said, 0.0, 9.0))
+    assert len(placed) == 4 and len({span.row for span in placed}) == 4
+    for span in placed:
+        assert span.left + span.width <= 100.01
+        assert span.width / 100 * 9 * clip.PIXELS_PER_S >= 9 * clip.LETTER_PX
 
 
-def test_samples_are_of_one_segment_where_there_are_two(run):
-    found = training.read(run).samples
-    assert [one.step for one in found["pause"]] == [2, 3] and {one.segment_id for one in found["pause"]} == {"aa"}
-    assert [(one.step, one.reward) for one in found["interruption"]] == [(2, -0.2), (3, -0.3)]
+def test_labels_of_events_keep_out_of_each_other():
+    placed = list(clip._marks([(a, a + 0.2, "0.20 s") for a in (1.0, 1.3, 1.6, 4.0)], 0.0, 9.0))
+    assert [span.row for span in placed] == [0, 1, 2, 0]
 
 
-def test_a_run_of_a_single_line_has_a_page(run, tmp_path):
-    first = (run / "metrics.jsonl").read_text().splitlines()[0]
-    (run / "metrics.jsonl").write_text(first + "\n")
-    shutil.rmtree(run / "samples")
-    write_report(run, tmp_path / "run.html")
-    page = Page(tmp_path / "run.html")
-    assert len(page.all("circle")) == 8 and not page.all("table") and not page.all("audio")
-
-
-@pytest.mark.parametrize("values", [(0.0, 1.0), (0.0, 0.0), (3e-7, 3e-7), (-12.0, -11.9), (1e-9, 5e3)])
-def test_charts_of_any_numbers(values):
-    chart = training.Chart("a", "", [training.Series("train", list(enumerate(values)))])
-    assert 2 <= len(chart.ticks) <= 8
-    places = [float(n) for point in chart.line(chart.series[0]).split() for n in point.split(",")]
-    assert all(0 <= place <= training.WIDTH for place in places)
-    assert len({label for _, label in chart.ticks}) == len(chart.ticks)
-
-
-def test_what_is_neither_is_said(dataset, run, tmp_path):
+def test_what_is_neither_is_said(dataset, tmp_path):
     page = tmp_path / "page.html"
     model = tmp_path / "model"
     model.mkdir()
@@ -262,11 +311,13 @@ def test_what_is_neither_is_said(dataset, run, tmp_path):
             write_report(folder, page)
     with pytest.raises(UsageError, match="Expected at least 1"):
         write_report(dataset.out, page, per_axis=0)
-    with pytest.raises(UsageError, match="a file to write"):
-        write_report(dataset.out, tmp_path)
-    (run / "metrics.jsonl").unlink()
-    with pytest.raises(UsageError, match="no metrics yet"):
-        write_report(run, page)
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(UsageError, match="is a folder or a device"):
+            write_report(dataset.out, place)
+    for place in (model / "config.json" / "page.html", tmp_path / ("long" * 99) / "page.html"):
+        with pytest.raises(UsageError, match="cannot be written"):
+            write_report(dataset.out, place)
     unfinished = tmp_path / "unfinished"
     unfinished.mkdir()
     (unfinished / "run.json").write_text('{"job": {}, "status": "running"}')

@@ -24,7 +24,7 @@ def test_statistics_count_what_is_there(dataset):
         assert s.hours == pytest.approx(sum(row["duration_s"] for row in of_axis) / 3600, abs=1e-4)
         lengths = s.lengths["segments"]
         assert lengths.count == sum(lengths.histogram) == len(of_axis)
-        assert lengths.median_s == pytest.approx(np.median([row["duration_s"] for row in of_axis]), abs=1e-3)
+        assert lengths.median == pytest.approx(np.median([row["duration_s"] for row in of_axis]), abs=1e-3)
     own = {
         ("turn_taking", "gaps"): [row["gap_s"] for row in table if row["axis"] == "turn_taking"],
         ("pause", "pauses"): [b - a for row in table if row["axis"] == "pause" for a, b in row["pauses"]],
@@ -34,8 +34,8 @@ def test_statistics_count_what_is_there(dataset):
     }
     for (axis, name), values_s in own.items():
         lengths = found[axis].lengths[name]
-        assert (lengths.count, lengths.median_s) == (len(values_s), pytest.approx(np.median(values_s), abs=1e-3))
-    assert "gaps" not in found["pause"].lengths and found["interruption"].lengths["gaps"].p10_s < 0
+        assert (lengths.count, lengths.median) == (len(values_s), pytest.approx(np.median(values_s), abs=1e-3))
+    assert "gaps" not in found["pause"].lengths and found["interruption"].lengths["gaps"].p10 < 0
 
 
 def test_a_histogram_is_drawn_to_scale():

@@ -128,7 +128,7 @@ def draw(numbers: list[Statistics]) -> Figure:
     grid = figure.subplots(max(len(numbers), 1), columns, squeeze=False)
     for row, s in zip(grid, numbers, strict=False):
         for axes, (name, lengths) in zip(row, s.lengths.items(), strict=False):
-            low, high = lengths.histogram_range_s
+            low, high = lengths.histogram_range
             width = (high - low) / BINS
             axes.bar([low + (i + 0.5) * width for i in range(BINS)], lengths.histogram, width, color="#2563a8")
             axes.set_title(f"{s.corpus}, {s.axis}: {name} ({lengths.count:,})", fontsize=7)

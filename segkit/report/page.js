@@ -12,11 +12,17 @@
   function choose(clip, scroll) {
     if (current) current.classList.remove("current");
     current = clip;
-    clip.classList.add("current");
-    if (scroll) {
+    if (clip) clip.classList.add("current");
+    if (clip && scroll) {
       clip.focus({ preventScroll: true });
       clip.scrollIntoView({ block: "center", behavior: calm.matches ? "auto" : "smooth" });
     }
+  }
+
+  function inSight(clip) {
+    const box = clip.getBoundingClientRect();
+    const middle = (box.top + box.bottom) / 2;
+    return middle > 0 && middle < innerHeight;
   }
 
   function toggle(clip) {
@@ -41,16 +47,17 @@
   for (const clip of clips) {
     clip.addEventListener("focusin", () => { if (current !== clip) choose(clip, false); });
     const audio = sound(clip);
-    if (!audio) continue;
     const picture = clip.querySelector(".picture");
-    const head = clip.querySelector(".playhead");
     const scroll = clip.querySelector(".scroll");
-    const clock = clip.querySelector("output");
-    const button = clip.querySelector(".play");
     const start = Number(picture.dataset.start);
     const length = Number(picture.dataset.length);
-    audio.controls = false;
     scroll.scrollLeft = (-start / length) * picture.offsetWidth - 48;  // the segment, not its context
+    if (!audio) continue;
+    const head = clip.querySelector(".playhead");
+    const clock = clip.querySelector("output");
+    const button = clip.querySelector(".play");
+    const label = clip.getAttribute("aria-label");
+    audio.controls = false;
     button.hidden = false;
     button.addEventListener("click", () => toggle(clip));
 
@@ -58,15 +65,16 @@
     function draw() {
       cancelAnimationFrame(frame);
       const share = Math.min(audio.currentTime / length, 1);
+      const started = audio.currentTime > 0 || !audio.paused;
       const time = (start + audio.currentTime).toFixed(1);
       head.style.left = `${100 * share}%`;
       picture.setAttribute("aria-valuenow", (start + audio.currentTime).toFixed(2));
       picture.setAttribute("aria-valuetext", `${time} seconds`);
-      clock.textContent = `${time} of ${(start + length).toFixed(1)} s`;
-      clip.classList.toggle("started", audio.currentTime > 0 || !audio.paused);
+      clock.textContent = started ? `${time} s` : "";
+      clip.classList.toggle("started", started);
       const x = share * picture.offsetWidth;
       const inside = x >= scroll.scrollLeft && x <= scroll.scrollLeft + scroll.clientWidth - 24;
-      if (!audio.paused && !inside) scroll.scrollLeft = x - 40;
+      if (started && !inside) scroll.scrollLeft = x - 40;
       if (!audio.paused) frame = requestAnimationFrame(draw);
     }
     function seek(seconds) {
@@ -76,22 +84,23 @@
     audio.addEventListener("play", () => {
       for (const other of clips) if (other !== clip && sound(other)) sound(other).pause();
       clip.classList.add("playing");
-      button.setAttribute("aria-label", `Pause ${clip.id.slice(5)}`);
+      button.setAttribute("aria-label", `Pause ${label}`);
       draw();
     });
     audio.addEventListener("pause", () => {
       clip.classList.remove("playing");
-      button.setAttribute("aria-label", `Play ${clip.id.slice(5)}`);
+      button.setAttribute("aria-label", `Play ${label}`);
       draw();
     });
     audio.addEventListener("seeked", draw);
+    draw();
     picture.addEventListener("click", (event) => {
       const box = picture.getBoundingClientRect();
       choose(clip, false);
       seek(length * (event.clientX - box.left) / box.width);
     });
     picture.addEventListener("keydown", (event) => {
-      const moves = { ArrowLeft: -1, ArrowRight: 1, PageDown: -5, PageUp: 5, Home: -Infinity, End: Infinity };
+      const moves = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -5, PageUp: 5, Home: -Infinity, End: Infinity };
       if (!(event.key in moves) || event.ctrlKey || event.metaKey || event.altKey) return;
       event.preventDefault();
       seek(audio.currentTime + moves[event.key]);
@@ -99,33 +108,40 @@
   }
 
   const filters = [...document.querySelectorAll("[data-filter]")];
+  const corpora = document.querySelector(".filter select");
   const said = document.querySelector(".shown");
-  function filter(axis) {
+  let axis = "";
+  function filter() {
+    const corpus = corpora ? corpora.value : "";
     for (const button of filters) button.setAttribute("aria-pressed", String(button.dataset.filter === axis));
     for (const clip of clips) {
-      clip.hidden = axis !== "" && clip.dataset.axis !== axis;
+      clip.hidden = (axis && clip.dataset.axis !== axis) || (corpus && clip.dataset.corpus !== corpus);
       if (clip.hidden && sound(clip)) sound(clip).pause();
     }
+    if (current && current.hidden) choose(null);
     said.textContent = `${visible().length} of ${clips.length} shown`;
   }
-  for (const button of filters) button.addEventListener("click", () => filter(button.dataset.filter));
+  for (const button of filters) button.addEventListener("click", () => { axis = button.dataset.filter; filter(); });
+  if (corpora) corpora.addEventListener("change", filter);
   for (const bar of document.querySelectorAll(".bar")) bar.hidden = false;
-  if (said) filter("");
+  if (said) filter();
 
+  // Keys act where the segments are, or where nothing has the focus; elsewhere they are the browser's.
   document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select")) return;
+    const on = event.target;
+    if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || on.closest("select")) return;
+    if (!clips.length || (on !== document.body && !on.closest("#clips"))) return;
     const key = event.key.toLowerCase();
     if (key === "j" || key === "k") step(key === "j" ? 1 : -1);
-    else if (key === " " && !event.target.closest("button, a") && clips.length) {
-      const next = current && !current.hidden ? current : visible()[0];
-      if (next !== current) choose(next, true);
+    else if (key === " " && !event.shiftKey && !on.closest("button, a")) {
+      const next = current || visible()[0];
+      if (!sound(next)) return;
+      choose(next, !inSight(next));
       toggle(next);
     } else if (/^[0-4]$/.test(key)) {
       const button = filters.find((one) => (one.dataset.key || "0") === key);
-      if (button) filter(button.dataset.filter);
-    } else if (event.defaultPrevented) {
-      return;  // the picture has moved its playhead
-    } else if (/^arrow(left|right)$/.test(key) && sound(current) && event.target.closest(".clip")) {
+      if (button) button.click();
+    } else if (/^arrow(left|right)$/.test(key) && sound(current)) {
       current.querySelector(".picture").dispatchEvent(new KeyboardEvent("keydown", { key: event.key }));
     } else return;
     event.preventDefault();

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from segkit.audio import decode_flac
+from segkit.report.stats import is_known
 
 COLOURS = {"user": "#2563a8", "agent": "#c2571a"}
 EVENT = "#b3123f"
@@ -55,7 +56,7 @@ def _draw_lane(axes: Axes, row: dict[str, Any], role: str) -> None:
     axes.set_yticks([])
     snr_db = row[f"{role}_snr_db"]
     label = f"{role}, track {row[f'{role}_channel']}"
-    axes.set_ylabel(label if snr_db is None else f"{label}\nSNR {snr_db:.0f} dB", color=COLOURS[role])
+    axes.set_ylabel(f"{label}\nSNR {snr_db:.0f} dB" if is_known(snr_db) else label, color=COLOURS[role])
     axes.spines[["top", "right", "left"]].set_visible(False)
 
 
@@ -79,7 +80,7 @@ def events(row: dict[str, Any]) -> Iterator[tuple[str, float, float, str]]:
     """What the axis of a row is about: in whose lane, start_s and end_s from the start of the segment, text."""
     match row["axis"]:
         case "pause":
-            yield from (("user", a, b, f"pause {b - a:.2f} s") for a, b in row["pauses"])
+            yield from (("user", a, b, f"{b - a:.2f} s") for a, b in row["pauses"])
         case "turn_taking":
             end_s, gap_s = row["turn_end_s"], row["gap_s"]
             yield "user", end_s, end_s + gap_s, "turn ends"

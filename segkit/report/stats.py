@@ -1,5 +1,6 @@
 """Statistics of a dataset: counts, hours, and distributions of what each axis is about."""
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,33 +17,36 @@ from segkit.segmenters.timeline import durations, speech
 
 BARS = " ▁▂▃▄▅▆▇█"
 BINS = 12
+LEVELS_DB = {"SNR of the user": "user_snr_db", "SNR of the agent": "agent_snr_db", "crosstalk": "bleed_db"}
+"""What is measured in decibels, and the columns that hold it."""
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """Quantiles in seconds, and a histogram of 12 equal bins between the 2nd and 98th percentile."""
+    """Quantiles in a unit, and a histogram of 12 equal bins between the 2nd and 98th percentile."""
 
+    unit: str
     count: int
-    p10_s: float
-    median_s: float
-    p90_s: float
+    p10: float
+    median: float
+    p90: float
     histogram: list[int]
-    histogram_range_s: tuple[float, float]
+    histogram_range: tuple[float, float]
 
     @classmethod
-    def of(cls, values_s: list[float]) -> "Distribution":
-        """The distribution of some lengths, at least one."""
-        values = np.array(values_s)
+    def of(cls, numbers: list[float], unit: str = "s") -> "Distribution":
+        """The distribution of some numbers, at least one."""
+        values = np.array(numbers)
         low, p10, median, p90, high = np.percentile(values, [2, 10, 50, 90, 98]).round(3).tolist()
         high = max(high, low + 1e-3)
         counts, _ = np.histogram(values.clip(low, high), bins=BINS, range=(low, high))
-        return cls(values.size, p10, median, p90, counts.tolist(), (low, high))
+        return cls(unit, values.size, p10, median, p90, counts.tolist(), (low, high))
 
     def __str__(self) -> str:
         """`0.12 ▁▃█▅▂ 0.80`: the histogram between its ends."""
         top = max(self.histogram)
         bars = "".join(BARS[-(-count * (len(BARS) - 1) // top)] for count in self.histogram)
-        return f"{self.histogram_range_s[0]:.2f} {bars} {self.histogram_range_s[1]:.2f}"
+        return f"{self.histogram_range[0]:.2f} {bars} {self.histogram_range[1]:.2f}"
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,8 @@ class Statistics:
         splits: segments in train, validation and test.
         hours: of the segments, without their context.
         lengths: of segments; of gaps, where the floor goes to the other speaker (negative for an overlap); of
-            pauses; and of what else the axis is about.
+            pauses; and of what else the axis is about. Seconds.
+        levels: noise and crosstalk, where they were measured. Decibels.
     """
 
     corpus: str
@@ -65,6 +70,7 @@ class Statistics:
     hours: float
     clipped: int
     lengths: dict[str, Distribution]
+    levels: dict[str, Distribution]
 
 
 def statistics(out: Path) -> list[Statistics]:
@@ -77,12 +83,18 @@ def statistics(out: Path) -> list[Statistics]:
     return [_of(corpus, axis, group, timeline) for (corpus, axis), group in groups.items()]
 
 
+def is_known(value: float | None) -> bool:
+    """Whether a number was measured: silence has no level."""
+    return value is not None and math.isfinite(value)
+
+
 def _of(corpus: str, axis: str, rows: list[dict[str, Any]], timeline: TimelineSettings) -> Statistics:
     splits = [row["split"] for row in rows]
     lengths: dict[str, list[float]] = {}
     for row in rows:
         for name, values_s in _lengths(row, timeline).items():
             lengths.setdefault(name, []).extend(values_s)
+    levels = {name: [row[column] for row in rows if is_known(row[column])] for name, column in LEVELS_DB.items()}
     return Statistics(
         corpus,
         axis,
@@ -93,6 +105,7 @@ def _of(corpus: str, axis: str, rows: list[dict[str, Any]], timeline: TimelineSe
         hours=round(sum(row["duration_s"] for row in rows) / 3600, 4),
         clipped=sum(row["clipped"] or False for row in rows),
         lengths={name: Distribution.of(values_s) for name, values_s in lengths.items() if values_s},
+        levels={name: Distribution.of(values_db, "dB") for name, values_db in levels.items() if values_db},
     )
 
 
@@ -141,5 +154,5 @@ def _tables_of(corpus: str, stats: list[Statistics]) -> tuple[Table, Table]:
         numbers = [s.segments, *s.splits.values(), s.recordings, s.speakers]
         counts.add_row(s.axis, *[f"{n:,}" for n in numbers], f"{s.hours:.2f}", f"{s.clipped:,}")
         for name, lengths in s.lengths.items():
-            shapes.add_row(s.axis, name, f"{lengths.count:,}", f"{lengths.median_s:.2f}", str(lengths))
+            shapes.add_row(s.axis, name, f"{lengths.count:,}", f"{lengths.median:.2f}", str(lengths))
     return counts, shapes

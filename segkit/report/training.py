@@ -15,6 +15,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import soundfile
+
 from segkit.errors import UsageError
 from segkit.schemas import Axis
 
@@ -23,20 +25,21 @@ WIDTH, HEIGHT, LEFT, BOTTOM, EDGE = 300, 120, 42, 20, 6
 
 SAMPLE = re.compile(r"(?P<split>train|validation)-(?P<axis>[a-z_]+)-(?P<id>[^-]+)-reward(?P<reward>[+-][\d.]+)\.wav")
 
-ABOUT = {
-    "kl": "KL divergence from the policy it began with",
-    "zero_std": "share of groups that teach nothing: all their rewards are equal",
-    "loss": "what is minimised",
-    "clipped": "share of the ratios that were clipped",
-    "ratio_off": "largest |ratio - 1| before the first update",
-    "grad_norm": "norm of the gradient before clipping",
-    "mismatch": "distance between log-probabilities of sampling and of training",
-    "lr": "learning rate",
-    "context_s": "mean context heard, in seconds",
-    "frames_per_s": "frames of all completions per second",
-    "sampling_share": "share of the time that sampling took",
-    "memory_gib": "peak memory in GiB",
+MACHINERY = {
+    "kl": ("KL divergence", "from the policy it began with"),
+    "zero_std": ("zero std", "share of groups that teach nothing: all their rewards are equal"),
+    "loss": ("loss", "what is minimised"),
+    "clipped": ("clipped", "share of the ratios that were clipped"),
+    "ratio_off": ("ratio off", "largest |ratio - 1| before the first update"),
+    "grad_norm": ("norm of the gradient", "before clipping"),
+    "mismatch": ("mismatch", "distance between log-probabilities of sampling and of training"),
+    "lr": ("learning rate", ""),
+    "context_s": ("context", "mean length heard, in seconds"),
+    "frames_per_s": ("speed", "frames of all completions per second"),
+    "sampling_share": ("sampling", "share of the time that it took"),
+    "memory_gib": ("memory", "at its peak, in GiB"),
 }
+"""Title and explanation of what concerns all axes."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ class Chart:
     @property
     def ticks(self) -> list[tuple[float, str]]:
         """Where a line of the grid is drawn, and its label."""
-        return [(self.y(value), f"{value:.4g}") for value in _ticks(*self.range)]
+        return [(self.y(value), f"{value:.4g}".replace("e-0", "e-")) for value in _ticks(*self.range)]
 
     @property
     def spoken(self) -> str:
@@ -98,12 +101,20 @@ class Chart:
 
 @dataclass(frozen=True)
 class Change:
-    """A number on the validation split, at the first and at the last evaluation."""
+    """A number on the validation split, at the first and at the last evaluation; None where there was none.
+
+    A delay, for example, needs a response.
+    """
 
     axis: str
     name: str
-    before: float
-    after: float
+    before: float | None
+    after: float | None
+
+    @property
+    def by(self) -> float | None:
+        """How much it rose."""
+        return None if self.before is None or self.after is None else self.after - self.before
 
 
 @dataclass(frozen=True)
@@ -174,7 +185,7 @@ def read(folder: Path) -> Run:
         steps=lines[-1]["step"],
         by_axis=by_axis,
         overall=[
-            Chart(_title("", name.replace("/", ": ")), ABOUT.get(name, ""), [Series("train", curves[name])])
+            Chart(*MACHINERY.get(name, (_title("", name.replace("/", ": ")), "")), [Series("train", curves[name])])
             for name in first + rest
         ],
         evaluated=(evaluations[0]["step"], evaluations[-1]["step"]) if len(evaluations) > 1 else None,
@@ -187,11 +198,13 @@ def read(folder: Path) -> Run:
 
 def _metrics(path: Path) -> Iterator[dict[str, Any]]:
     """The whole lines; a run that was killed, or goes on, may have left half of one."""
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:
-            yield json.loads(line)
+            found = json.loads(line)
         except ValueError:
-            return
+            continue
+        if isinstance(found, dict) and isinstance(found.get("step"), int):
+            yield found
 
 
 def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
@@ -236,9 +249,9 @@ def _title(kind: str, name: str) -> str:
 
 def _changes(before: dict[str, Any], after: dict[str, Any]) -> Iterator[Change]:
     then, now = dict(_leaves(before)), dict(_leaves(after))
-    for name in sorted(then.keys() & now.keys(), key=lambda name: (_place(name), "/reward/" not in name, name)):
+    for name in sorted(then.keys() | now.keys(), key=lambda name: (_place(name), "/reward/" not in name, name)):
         axis, kind, short = name.split("/", 2)
-        yield Change(axis, _title(kind, short), then[name], now[name])
+        yield Change(axis, _title(kind, short), then.get(name), now.get(name))
 
 
 def _place(name: str) -> int:
@@ -249,13 +262,23 @@ def _place(name: str) -> int:
 
 
 def _samples(folder: Path) -> list[Sample]:
-    """All samples, the earliest first."""
+    """All samples that can be heard, the earliest first."""
     found = [
         (path, match, int(path.parent.name.removeprefix("step-")))
         for path in sorted(folder.glob("samples/step-*/*.wav"))
-        if (match := SAMPLE.fullmatch(path.name)) and path.parent.name.removeprefix("step-").isdigit()
+        if (match := SAMPLE.fullmatch(path.name))
+        and path.parent.name.removeprefix("step-").isdigit()
+        and _is_heard(path)
     ]
     return [Sample(path, m["split"], m["axis"], m["id"], float(m["reward"]), step) for path, m, step in found]
+
+
+def _is_heard(path: Path) -> bool:
+    """Whether a file is audio; a killed process may have left half a header."""
+    try:
+        return soundfile.info(path).frames > 0
+    except soundfile.SoundFileError:
+        return False
 
 
 def _pair(samples: list[Sample], axis: str) -> list[Sample]:

@@ -54,7 +54,9 @@ class Log:
             model = policy.decode(group.audio[:1])[0].float().cpu().numpy()
             name = f"{split}-{scene.axis}-{scene.segment['id']}-reward{result.components['timing'][0]:+.2f}.wav"
             stereo = np.stack([scene.audio, np.clip(model, -1, 1)], axis=1)
-            soundfile.write(folder / name, stereo, policy.rate_hz, subtype="PCM_16")
+            draft = folder / f".{name}.tmp"  # whoever looks while this runs finds whole files
+            soundfile.write(draft, stereo, policy.rate_hz, format="WAV", subtype="PCM_16")
+            draft.replace(folder / name)
 
     def __enter__(self) -> "Log":
         return self

@@ -190,6 +190,7 @@ def test_corpora_and_recordings_take_turns():
 def test_corpora_can_be_told_apart(changed):
     page = changed(lambda row: {"corpus": "small" if row["id"] < "4" else "big"})
     assert {a["data-corpus"] for a in page.all("article")} == {"big", "small"}
+    assert re.search(r"Candidates of \w+, by the first", page.text) and "hours recorded" not in page.text
     assert len(page.all("option")) == 3 and page.text.count("crosstalk") > 2 * len(AXES)
 
 
@@ -209,6 +210,7 @@ def test_an_axis_without_segments_is_named(dataset, tmp_path):
 
 def test_every_reason_is_there(page, dataset):
     dropped = json.loads(dataset.run_file.read_text())["segments"]
+    assert "Candidates, by the first" in page.text and "hours recorded" in page.text
     for reason in {reason for counts in dropped.values() for reason in counts["dropped"]}:
         assert reason in page.text
 

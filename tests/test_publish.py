@@ -24,6 +24,8 @@ from segkit.dataset import read_run
 from segkit.extract.cut import file_schema
 from segkit.extract.run import run
 from segkit.publish import package
+from segkit.publish.card import _category, _rebuild
+from segkit.publish.gate import Share
 
 DECLARED = "stereo=CC0-1.0: made by a synthesiser, nobody's voice is in it"
 
@@ -60,6 +62,15 @@ def copy(original, tmp_path):
     return tmp_path / "mine"
 
 
+def relabelled(folder, corpus):
+    """Every row is of another corpus."""
+    for path in [*folder.glob("data/*/*.parquet"), *folder.glob("annotations/*.parquet")]:
+        table = pq.read_table(path)
+        place, names = table.schema.get_field_index("corpus"), pa.array([corpus] * len(table))
+        pq.write_table(table.set_column(place, "corpus", names).cast(table.schema), path)
+    return folder
+
+
 def mixed(folder):
     """Half of the segments of every file become Fisher's."""
     for path in [*folder.glob("data/*/*.parquet"), *folder.glob("annotations/*.parquet")]:
@@ -90,6 +101,67 @@ def test_the_gate_names_the_corpus_and_its_terms(copy, capsys):
     assert not any("old" in path.parts for path in package.files(copy))
 
 
+@pytest.mark.parametrize("name", ["fisher", "switchboard", "callhome", "candor", "full_duplex_bench", "nobody_knows"])
+def test_what_may_not_be_passed_on_is_refused(copy, name, capsys):
+    code, _, said = segkit("publish", relabelled(copy, name), "me/x", "--dry-run", capsys=capsys)
+    assert code == 2 and f"Audio and words of {name} may not be passed on" in said and "--annotations-only" in said
+
+
+def test_terms_that_allow_it_are_kept(copy, capsys):
+    relabelled(copy, "spokenwoz")
+    code, _, said = segkit(
+        "publish", copy, "me/x", "--dry-run", "--declare", "spokenwoz=MIT: " + 20 * "a", capsys=capsys
+    )
+    assert code == 2 and "spokenwoz, which may be passed on under CC-BY-NC-4.0" in said
+    assert segkit("publish", copy, "me/x", "--dry-run")[0] == 0
+    assert "license: cc-by-nc-4.0\n" in copy.with_name("mine-published").joinpath("README.md").read_text()
+
+
+def test_the_card_has_every_split_and_axis_of_every_corpus(copy, capsys):
+    """Files of another dataset lie beside those that run.json tells of."""
+    path = next(copy.glob("data/pause/train-*.parquet"))
+    shutil.rmtree(copy / "data" / "backchannel")
+    table = pq.read_table(path).slice(0, 2).to_pylist()
+    for axis, split in (("pause", "test"), ("backchannel", "validation")):
+        named = {"corpus": "fisher", "axis": axis, "split": split, "backchannels": []}
+        there = [row | named | {"id": f"{axis}{row['id']}"} for row in table]
+        target = copy / "data" / axis / f"{split}-99999-of-99999.parquet"
+        target.parent.mkdir(exist_ok=True)
+        pq.write_table(pa.Table.from_pylist(there, schema=file_schema()), target)
+    run = read_run(copy)
+    run["segments"]["pause"]["splits"].pop("test", None)
+    (copy / "run.json").write_text(json.dumps(run))
+    assert segkit("publish", copy, "me/x", "--annotations-only", "--dry-run")[0] == 0
+    folder = str(copy.with_name("mine-annotations"))
+    for axis in ("pause", "turn_taking", "backchannel", "interruption"):
+        splits = datasets.load_dataset(folder, axis)
+        files = list(copy.glob(f"data/{axis}/*.parquet"))
+        assert sum(map(len, splits.values())) == sum(pq.read_metadata(path).num_rows for path in files)
+    assert len(datasets.load_dataset(folder, "pause", split="test")) >= 2
+
+
+def test_the_rows_tell_the_licence_of_ones_own_recordings(copy, capsys):
+    for path in [*copy.glob("data/*/*.parquet"), *copy.glob("annotations/*.parquet")]:
+        table = pq.read_table(path)
+        said = pa.array(["for us only"] * len(table))
+        pq.write_table(table.set_column(table.schema.get_field_index("licence"), "licence", said), path)
+    assert segkit("publish", copy, "me/x", "--annotations-only", "--dry-run")[0] == 0
+    assert "| for us only |" in copy.with_name("mine-annotations").joinpath("README.md").read_text()
+
+
+def test_what_is_made_is_not_rebuilt():
+    card = _rebuild("me/x", [Share(name, 1, True, "x", "x", "x") for name in ("spokenwoz", "synthetic")])
+    assert "segkit hydrate me/x /path/to/spokenwoz" in card and "hydrate me/x /path/to/synthetic" not in card
+    assert "synthetic is made" in card and "```" not in _rebuild("me/x", [Share("synthetic", 1, True, "x", "x", "x")])
+
+
+@pytest.mark.parametrize(
+    ("rows", "name"), [(1, "n<1K"), (999, "n<1K"), (1000, "1K<n<10K"), (12_345, "10K<n<100K"), (10**6, "1M<n<10M")]
+)
+def test_sizes_are_named_as_on_the_hub(rows, name):
+    assert _category(rows) == name
+
+
 def test_rows_without_a_corpus_go_nowhere(copy, capsys):
     path = next(copy.glob("data/pause/*.parquet"))
     table = pq.read_table(path)
@@ -107,19 +179,24 @@ def test_nothing_of_others_is_overwritten(copy, published, corpus, capsys):
     shutil.copytree(copy, mine)
     shutil.copytree(copy, copy.with_name("other"))
     code, _, said = segkit("publish", copy.with_name("other"), "me/x", "--annotations-only", "--dry-run", capsys=capsys)
-    assert code == 2 and "no copy that `segkit publish` made" in said
+    assert code == 2 and "was not made by `segkit publish`" in said
+    code, _, said = segkit("publish", published, "me/x", "--annotations-only", "--dry-run", capsys=capsys)
+    assert code == 2 and "was made by `segkit publish`" in said
 
 
 def test_what_is_declared_is_quoted(copy, capsys):
+    before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
     code, said, _ = segkit("publish", copy, "me/turns", "--declare", DECLARED, "--dry-run", capsys=capsys)
-    assert code == 0
+    assert code == 0 and before == {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+    folder = copy.with_name("mine-published")
     listed = {
         line.split()[-1]: int(line.split()[0].replace(",", "")) for line in said.splitlines() if " bytes " in line
     }
     assert {"README.md", "run.json", "statistics.png"} < listed.keys()
-    assert all((copy / name).stat().st_size == size for name, size in listed.items())
+    assert all((folder / name).stat().st_size == size for name, size in listed.items())
     assert len(listed) == len(list(copy.rglob("*.parquet"))) + 3
-    card = (copy / "README.md").read_text()
+    card = (folder / "README.md").read_text()
+    assert "me declares: made by a synthesiser, nobody's voice is in it" in card and "size_categories: " in card
     assert "nobody's voice is in it" in card and "license: cc0-1.0" in card and "2606.11167" in card
     assert 'load_dataset("me/turns", "pause")' in card and "segkit hydrate" not in card
 
@@ -157,6 +234,8 @@ def test_a_hydrated_dataset_is_the_original(published, original, corpus, tmp_pat
     out = tmp_path / "hydrated"
     code, said, _ = segkit("hydrate", published, corpus, "-o", out, "--workers", 1, capsys=capsys)
     assert code == 0 and "Audio was compared" in said
+    for path in [*original.out.rglob("*.parquet"), *published.rglob("*.parquet"), *out.rglob("*.parquet")]:
+        assert pq.read_metadata(path).row_group(0).column(0).has_column_index, path  # the Hub's viewer pages by it
     names = sorted(path.relative_to(original.out) for path in original.data_dir.rglob("*.parquet"))
     assert sorted(path.relative_to(out) for path in (out / "data").rglob("*.parquet")) == names
     for name in names:
@@ -188,6 +267,39 @@ def test_what_is_missing_or_altered_is_named_and_the_rest_is_right(published, or
     right = {row["id"]: row for row in rows(original).to_pylist() if row["recording_id"] in ("2", "3")}
     assert {row["id"]: row for row in found.to_pylist()} == right
     assert found.schema.equals(file_schema().with_metadata(found.schema.metadata))
+
+
+def test_only_segments_that_differ_are_left_out(published, original, corpus, tmp_path, capsys):
+    root = tmp_path / "theirs"
+    shutil.copytree(corpus, root)
+    own = [row for row in rows(original).to_pylist() if row["recording_id"] == "1"]
+    at_s = max(row["end_s"] for row in own) - 0.5
+    samples, rate_hz = soundfile.read(root / "1.wav", dtype="int16")
+    samples[round(at_s * rate_hz) :] ^= 1
+    soundfile.write(root / "1.wav", samples, rate_hz)
+    code, _, said = segkit("hydrate", published, root, "-o", tmp_path / "out", "--workers", 1, capsys=capsys)
+    found = {row["id"]: row for p in tmp_path.glob("out/data/*/*") for row in pq.read_table(p).to_pylist()}
+    right = {row["id"]: row for row in rows(original).to_pylist() if row in own and row["end_s"] < at_s - 0.1}
+    lost = len(own) - sum(row["id"] in found for row in own)
+    assert code == 0 and 0 < lost < len(own) and right.items() <= found.items()
+    assert f"Left out: 1: audio differs from the publisher's (segments: {lost})" in said
+    assert read_run(tmp_path / "out")["hydrated"]["lost"] == {"1": {"audio differs from the publisher's": lost}}
+
+
+def test_the_report_of_another_corpus_is_not_the_publishers(published, original, corpus, tmp_path):
+    """run.json is about fisher, all files about stereo."""
+    run = read_run(published)
+    run["job"] |= {"corpus": "fisher", "options": {}}
+    run |= {"recordings": {"used": 999, "hours": 999.0}, "settings_hash": "999"}
+    (published / "run.json").write_text(json.dumps(run))
+    assert segkit("hydrate", published, corpus, "-o", tmp_path / "out", "--workers", 1)[0] == 0
+    there = read_run(tmp_path / "out")
+    assert there["recordings"]["used"] == 4 and there["recordings"]["found"] == 5 and there["recordings"]["hours"] < 1
+    assert there["problems"]["counts"] == {"empty audio": 1} and there["job"]["corpus"] == "stereo"
+    assert (
+        there["settings_hash"] == original.settings_hash and "999" not in (tmp_path / "out" / "README.md").read_text()
+    )
+    assert not any(counts["dropped"] for counts in there["segments"].values())
 
 
 def test_words_that_are_not_in_the_copy_are_named_and_can_be_added(published, original, corpus, tmp_path, capsys):
@@ -296,14 +408,15 @@ def test_a_dataset_that_never_had_audio_says_so(corpus, tmp_path, capsys):
     )
     run(job)
     assert segkit("publish", job.out, "me/x", "--declare", DECLARED, "--dry-run")[0] == 0
-    card = (job.out / "README.md").read_text()
+    card = (tmp_path / "ds-published" / "README.md").read_text()
     assert "without audio" in card and "segkit hydrate me/x" in card and "\nWords of stereo are passed on" in card
 
 
 def test_a_wrong_root_is_said(published, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     code, _, said = segkit("hydrate", published, tmp_path / "empty", "-o", tmp_path / "out", capsys=capsys)
-    assert code == 1 and "Nothing could be rebuilt" in said
+    assert code == 1 and "Nothing could be rebuilt: not in this copy of the corpus" in said
+    assert read_run(tmp_path / "out")["status"] != "complete" and not (tmp_path / "out" / "README.md").exists()
     code, _, said = segkit("hydrate", tmp_path / "nowhere", tmp_path, "-o", tmp_path / "out2", capsys=capsys)
     assert code in (1, 2) and "Traceback" not in said
 
@@ -347,14 +460,16 @@ def test_from_the_hub_and_back(logged_in, copy, original, corpus, tmp_path, caps
 def test_audio_from_the_hub(logged_in, copy, capsys):
     code, _, complained = segkit("publish", copy, "user/turns", "--public", "--declare", DECLARED, capsys=capsys)
     assert code == 0, complained
-    assert sent(logged_in, copy) and not logged_in.private("user/turns")
+    assert sent(logged_in, copy.with_name("mine-published")) and not logged_in.private("user/turns")
     there = datasets.load_dataset("user/turns", "backchannel", split="train")
     for role in ("user", "agent"):
         there = there.cast_column(role, datasets.Audio(decode=False))
     row = there[0]
     assert segkit("publish", copy, "user/again", "--declare", DECLARED)[0] == 0
-    assert sent(logged_in, copy, "user/again")
-    assert segkit("publish", copy, "user/again", "--annotations-only", "--public")[0] == 0
+    assert sent(logged_in, copy.with_name("mine-published"), "user/again")
+    code, _, said = segkit("publish", copy, "user/again", "--annotations-only", "--public", capsys=capsys)
+    assert code == 2 and "exists and is private" in said and logged_in.private("user/again")
+    assert segkit("publish", copy, "user/again", "--annotations-only")[0] == 0
     assert not any(b"fLaC" in content for content in logged_in.files("user/again").values())  # nothing old is left
     code, _, said = segkit("publish", copy, "user/turns", "--declare", DECLARED, capsys=capsys)
     assert code == 2 and "exists and is public" in said
@@ -365,19 +480,19 @@ def test_a_cut_connection_and_errors_lose_nothing(logged_in, copy, capsys):
     logged_in.cut(2, 1000, "/upload/")
     logged_in.fail(1, 503, "/commit/")
     codes = [segkit("publish", copy, "user/turns", "--declare", DECLARED)[0] for _ in range(2)]
-    assert codes == [1, 0] and sent(logged_in, copy)
+    assert codes == [1, 0] and sent(logged_in, copy.with_name("mine-published"))
 
 
 def test_a_silent_hub_is_asked_again_and_then_given_up(logged_in, copy, monkeypatch, capsys):
     monkeypatch.setattr("segkit.publish.upload.SILENCE_S", 0.5)
     logged_in.hang(1, 5, "/upload/")
     code, _, complained = segkit("publish", copy, "user/turns", "--declare", DECLARED, capsys=capsys)
-    assert code == 0 and sent(logged_in, copy), complained
+    assert code == 0 and sent(logged_in, copy.with_name("mine-published")), complained
     logged_in.hang(1, 5, "/commit/")
     code, _, said = segkit("publish", copy, "user/again", "--declare", DECLARED, capsys=capsys)
     assert code == 1 and "The Hub cannot be reached" in said and "Start the same command again" in said
     assert segkit("publish", copy, "user/again", "--declare", DECLARED)[0] == 0
-    assert sent(logged_in, copy, "user/again")
+    assert sent(logged_in, copy.with_name("mine-published"), "user/again")
 
 
 def test_who_may_not_write_is_told(hub, copy, monkeypatch, capsys):  # noqa: F811

@@ -96,8 +96,8 @@ def hydrate(
         )
     for axis, counts in report["segments"].items():
         out.print(f"{axis}: {counts['kept']:,} segments", **PLAIN)
-    for recording, reason in sorted(report["hydrated"]["lost"].items()):
-        err.print(f"Left out: {recording}: {reason}", style="yellow", **PLAIN)
-    for recording, reason in sorted(report["hydrated"]["without_words"].items()):
-        err.print(f"Without words: {recording}: {reason}", style="yellow", **PLAIN)
+    for what, key in (("Left out", "lost"), ("Without words", "without_words")):
+        for recording, reasons in report["hydrated"][key].items():
+            each = ", ".join(f"{reason} (segments: {n:,})" for reason, n in reasons.items())
+            err.print(f"{what}: {recording}: {each}", style="yellow", **PLAIN)
     out.print(f"The dataset is in {output}. Audio was compared with the hashes of the rows that have any.", **PLAIN)

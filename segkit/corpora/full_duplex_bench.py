@@ -30,8 +30,8 @@ class FullDuplexBench(Corpus):
     """Track 0 is the user, track 1 the model; a conversation is named by its set and number."""
 
     title = "Full-Duplex-Bench v1: 727 test inputs for full-duplex models, and their answers"
-    licence = "CC-BY-NC-4.0 (candor, icc), MIT (synthetic)"
-    redistributable = True
+    licence = "CC-BY-NC-4.0 (candor, icc), MIT (synthetic); candor_* is cut from CANDOR, which may not be passed on"
+    redistributable = False
     citation = (
         "Lin, Lian, Li, Wang, Anumanchipalli, Liu, Lee (2025), Full-Duplex-Bench: a benchmark to evaluate "
         "full-duplex spoken dialogue models on turn-taking capabilities, arXiv 2503.04721"

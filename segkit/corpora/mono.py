@@ -36,7 +36,10 @@ class Mono(Corpus):
     licence = "yours"
     redistributable = False
     citation = "none"
-    how_to_get_it = "Bring your own recordings. Two people speak in each, no more and no fewer."
+    how_to_get_it = (
+        "Recordings of one's own, of which there is no download: ask whoever made them. "
+        "Two people speak in each, no more and no fewer."
+    )
     tree = """\
 ROOT/any/depth/
 └── interview.wav     one channel; or .flac .mp3 .ogg .opus .sph .m4a .mp4 ..."""

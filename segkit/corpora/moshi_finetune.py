@@ -37,7 +37,10 @@ class MoshiFinetune(Corpus):
     licence = "yours"
     redistributable = False
     citation = "Défossez et al. (2024), Moshi: a speech-text foundation model for real-time dialogue, arXiv 2410.00037"
-    how_to_get_it = "Bring your own recordings; https://github.com/kyutai-labs/moshi-finetune makes the words."
+    how_to_get_it = (
+        "Recordings of one's own, of which there is no download: ask whoever made them. "
+        "https://github.com/kyutai-labs/moshi-finetune makes the words."
+    )
     tree = """\
 ROOT/any/depth/
 ├── train.jsonl        {"path": "calls/1.wav", "duration": 24.5}, one a line; any number of manifests

@@ -39,7 +39,7 @@ class Pairs(Corpus):
     licence = "yours"
     redistributable = False
     citation = "none"
-    how_to_get_it = "Bring your own recordings."
+    how_to_get_it = "Recordings of one's own, of which there is no download: ask whoever made them."
     tree = """\
 ROOT/any/depth/
 ├── 17_agent.wav     --set "pattern={id}_agent.wav,{id}_caller.wav"  (the default)

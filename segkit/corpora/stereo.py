@@ -34,7 +34,7 @@ class Stereo(Corpus):
     licence = "yours"
     redistributable = False
     citation = "none"
-    how_to_get_it = "Bring your own recordings."
+    how_to_get_it = "Recordings of one's own, of which there is no download: ask whoever made them."
     tree = """\
 ROOT/any/depth/
 ├── call.wav     two channels; or .flac .mp3 .ogg .opus .sph .m4a .mp4 ...

@@ -128,7 +128,7 @@ def annotate(job: Job, group: list[Conversation], part: Path, device: str = "cpu
             _expect_two_speakers(row)
     words.transcribe(job.settings.asr, rows, opened, device)
     draft = part.with_suffix(".tmp")
-    pq.write_table(pa.concat_tables(map(_as_table, rows.values())), draft, compression="zstd")
+    pq.write_table(pa.concat_tables(map(_as_table, rows.values())), draft, compression="zstd", write_page_index=True)
     draft.replace(part)
 
 

@@ -12,20 +12,20 @@ from segkit.schemas.settings import as_json
 
 def write_card(job: Job, report: dict[str, Any]) -> None:
     """Write the card of a finished run; `report` is what `run.json` holds."""
-    write_text(job.out / "README.md", front_matter(report) + body(job, report))
+    splits = {axis: list(counts["splits"]) for axis, counts in report["segments"].items()}
+    write_text(job.out / "README.md", front_matter(splits) + body(job, report))
 
 
-def front_matter(report: dict[str, Any], licence: str = "") -> str:
-    """YAML: one config per axis that has segments, and one for the annotations; lines that tell the licence."""
+def front_matter(splits: dict[str, list[str]], more: str = "") -> str:
+    """YAML: one config per axis that has segments, with its splits, and one for the annotations; more lines."""
     configs = []
-    for axis, counts in report["segments"].items():
-        files = [{"split": split, "path": f"data/{axis}/{split}-*.parquet"} for split in counts["splits"]]
-        if files:
+    for axis, names in splits.items():
+        if files := [{"split": split, "path": f"data/{axis}/{split}-*.parquet"} for split in names]:
             configs.append({"config_name": axis, "data_files": files})
     annotations = [{"split": "train", "path": "annotations/*.parquet"}]
     configs.append({"config_name": "annotations", "data_files": annotations})
     # JSON is YAML: no second serialiser for twenty lines
-    return f'---\n{licence}configs: {json.dumps(configs, indent=2)}\ntags: ["segkit", "full-duplex"]\n---\n'
+    return f'---\n{more}configs: {json.dumps(configs, indent=2)}\ntags: ["segkit", "full-duplex"]\n---\n'
 
 
 def fields() -> str:

@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from rich.filesize import decimal
 
+from segkit import corpora
 from segkit.extract.card import fields, front_matter
 from segkit.folders import write_text
 from segkit.publish.gate import Share
 from segkit.report import stats
-from segkit.report.stats import BINS, Statistics
+from segkit.report.stats import BINS, SPLITS, Statistics
 
 PICTURE = "statistics.png"
 SPDX_ON_THE_HUB = {"apache-2.0", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-sa-4.0", "cc0-1.0", "mit"}
@@ -42,9 +44,22 @@ def write_card(folder: Path, name: str, run: dict[str, Any], found: list[Share],
     licences = {share.licence.lower() for share in found}
     known = len(licences) == 1 and licences <= SPDX_ON_THE_HUB
     licence = f"license: {next(iter(licences))}\n" if known else f"license: other\nlicense_name: {_names(found)}\n"
-    parts = [_title(name, run, published), _terms(found, published), _how_to(name, run, found, published)]
+    size = f'size_categories: ["{_category(sum(s.segments for s in numbers))}"]\n'
+    axes = list(dict.fromkeys(s.axis for s in numbers))
+    splits = {
+        axis: [split for split in SPLITS if any(s.splits[split] for s in numbers if s.axis == axis)] for axis in axes
+    }
+    parts = [_title(name, run, published), _terms(name, found, published), _load(name, folder, axes)]
+    parts += [] if published["audio"] else [_rebuild(name, found)]
     parts += [_statistics(numbers), f"## Known limits\n\n{LIMITS}", _settings(run), fields()]
-    write_text(folder / "README.md", front_matter(run, licence) + "\n" + "\n\n".join(parts) + "\n")
+    write_text(folder / "README.md", front_matter(splits, licence + size) + "\n" + "\n\n".join(parts) + "\n")
+
+
+def _category(rows: int) -> str:
+    """How the Hub names sizes."""
+    marks = ["1K", "10K", "100K", "1M", "10M"]
+    place = max(len(str(rows)) - 3, 0)
+    return f"{marks[place - 1]}<n<{marks[place]}" if place else f"n<{marks[0]}"
 
 
 def _names(found: list[Share]) -> str:
@@ -61,7 +76,7 @@ Segments of two-party conversations that show one behaviour each (a pause, a tur
 {what}. Made with segkit {run["job"]["segkit"]} after {METHOD}."""
 
 
-def _terms(found: list[Share], published: dict[str, Any]) -> str:
+def _terms(name: str, found: list[Share], published: dict[str, Any]) -> str:
     lines = [
         "## Sources and terms",
         "",
@@ -69,40 +84,48 @@ def _terms(found: list[Share], published: dict[str, Any]) -> str:
         "|---|---|---|---|---|",
     ]
     lines += [f"| {s.corpus} | {s.segments:,} | {s.licence} | {s.citation} | {s.how_to_get_it} |" for s in found]
-    what = "Audio and words" if published["audio"] else "Words"
+    what, who = "Audio and words" if published["audio"] else "Words", name.partition("/")[0]
     lines += [
-        f"\n{what} of {s.corpus} are passed on under {s.licence}: {s.declared.reason}" for s in found if s.declared
+        f"\n{what} of {s.corpus} are passed on under {s.licence}. {who} declares: {s.declared.reason}"
+        for s in found
+        if s.declared
     ]
     if published["words_removed_of"]:
         lines += [f"\nThe words of {', '.join(published['words_removed_of'])} are not in here."]
     return "\n".join([*lines, f"\nCite the corpora, and the method: {METHOD}."])
 
 
-def _how_to(name: str, run: dict[str, Any], found: list[Share], published: dict[str, Any]) -> str:
-    first = next((axis for axis, counts in run["segments"].items() if counts["kept"]), "pause")
-    text = f"""## Load it
+def _load(name: str, folder: Path, axes: list[str]) -> str:
+    sizes = {axis: f"data/{axis}/*.parquet" for axis in axes} | {"annotations": "annotations/*.parquet"}
+    lines = [
+        f"| {config} | {decimal(sum(path.stat().st_size for path in folder.glob(files)))} |"
+        for config, files in sizes.items()
+    ]
+    table = "\n".join(["| config | size |", "|---|---|", *lines])
+    return f"""## Load it
 
 ```python
 from datasets import load_dataset
 
-segments = load_dataset("{name}", "{first}")
+segments = load_dataset("{name}", "{axes[0]}")
 ```
 
-Configs: {", ".join(run["segments"])}; `annotations` has one row per recording: who speaks when."""
-    if published["audio"]:
-        return text
-    commands = "\n".join(
-        f"segkit hydrate {name} /path/to/{s.corpus} -o {s.corpus}-segments --corpus {s.corpus}" for s in found
-    )
-    return f"""{text}
+{table}
 
-## Rebuild the audio
+`annotations` has one row per recording: who speaks when."""
 
-With a copy of the corpus, segkit writes the whole dataset: the same rows, and the same samples, which is checked.
 
-```bash
-{commands}
-```"""
+def _rebuild(name: str, found: list[Share]) -> str:
+    made = {s.corpus for s in found if s.corpus in corpora.names() and not corpora.get(s.corpus).needs_root}
+    commands = [
+        f"segkit hydrate {name} /path/to/{s.corpus} -o {s.corpus}-segments --corpus {s.corpus}"
+        for s in found
+        if s.corpus not in made
+    ]
+    text = "With a copy of the corpus, segkit writes the whole dataset: the same rows, and the same samples, checked."
+    parts = [text, "```bash\n" + "\n".join(commands) + "\n```"] if commands else []
+    parts += [f"The corpus {corpus} is made, not copied: extract it again with the settings below." for corpus in made]
+    return "\n\n".join(["## Rebuild the audio", *parts])
 
 
 def _statistics(numbers: list[Statistics]) -> str:
@@ -112,7 +135,7 @@ def _statistics(numbers: list[Statistics]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for s in numbers:
-        counts = " | ".join(f"{s.splits[split]:,}" for split in ("train", "validation", "test"))
+        counts = " | ".join(f"{s.splits[split]:,}" for split in SPLITS)
         lines.append(f"| {s.corpus} | {s.axis} | {s.segments:,} | {counts} | {s.recordings:,} | {s.hours:.2f} |")
     return "\n".join(lines)
 

@@ -5,8 +5,8 @@
 ('stereo', 'CC-BY-4.0')
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from segkit import corpora
-from segkit.errors import UsageError
+from segkit.errors import UsageError, one_line
 
 MIN_REASON = 20
 """A reason has at least as many characters: who agreed to what."""
@@ -52,7 +52,7 @@ class Share:
 
     Attributes:
         may_be_shared: whether audio and words may be passed on.
-        licence: that of the recordings; a declared one instead, if there is one.
+        licence: that of the recordings, which the rows tell for corpora of anybody's recordings; or what is declared.
         citation: of the corpus.
         how_to_get_it: for readers who rebuild the audio.
         declared: who said so, and why; None where the corpus's own terms hold.
@@ -71,52 +71,49 @@ def shares(out: Path, declarations: Iterable[Declaration] = ()) -> list[Share]:
     """Every corpus that any file of a dataset folder names.
 
     Raises:
-        UsageError: something is declared for a corpus that is not in it, or twice for one.
+        UsageError: something is declared for a corpus that is not in it, or twice for one, or for one that has terms
+            which allow it.
     """
     declared: dict[str, Declaration] = {}
     for each in declarations:
         if each.corpus in declared:
             raise UsageError(f"--declare got {each.corpus!r} twice. Expected one licence and one reason for a corpus.")
         declared[each.corpus] = each
-    segments: dict[str, int] = defaultdict(int)
-    for path in sorted(out.glob("data/*/*.parquet")):
-        for corpus, count in _counts(path).items():
-            segments[corpus] += count
-    for path in sorted(out.glob("annotations/*.parquet")):
-        for corpus in _counts(path):
-            segments[corpus] += 0
-    if unknown := declared.keys() - segments.keys():
+    segments = Counter[str]()
+    licences: dict[str, set[str]] = defaultdict(set)
+    for path in sorted({*out.glob("data/*/*.parquet"), *out.glob("annotations/*.parquet")}):
+        for (corpus, licence), count in _terms(path).items():
+            segments[corpus] += count if path.parent.parent.name == "data" else 0
+            licences[corpus].add(licence or "unknown")
+    if unknown := declared.keys() - licences.keys():
         raise UsageError(
-            f"--declare names {', '.join(sorted(unknown))}. The dataset holds {', '.join(sorted(segments))}."
+            f"--declare names {', '.join(sorted(unknown))}. The dataset holds {', '.join(sorted(licences))}."
         )
-    return [_share(corpus, count, declared) for corpus, count in sorted(segments.items())]
+    return [_share(corpus, segments[corpus], licences[corpus], declared.get(corpus)) for corpus in sorted(licences)]
 
 
-def _counts(path: Path) -> dict[str, int]:
+def _terms(path: Path) -> Counter[tuple[str, str | None]]:
+    """How many rows of a file are of which corpus, under which licence."""
     try:
-        column = pq.read_table(path, columns=["corpus"])["corpus"]
+        table = pq.read_table(path, columns=["corpus", "licence"])
     except (pa.ArrowInvalid, OSError) as error:
-        raise UsageError(f"{path.name} is no file of a dataset: {' '.join(str(error).split())[:120]}") from None
-    if column.null_count:
-        raise UsageError(f"{path.name} has {column.null_count} rows without a corpus, whose terms nobody knows.")
-    return {each["values"]: each["counts"] for each in column.value_counts().to_pylist()}
+        raise UsageError(f"{path.name} is no file of a dataset: {one_line(error)}") from None
+    if nameless := table["corpus"].null_count:
+        raise UsageError(f"{path.name} has {nameless} rows without a corpus, whose terms nobody knows.")
+    return Counter(zip(*(table[name].to_pylist() for name in ("corpus", "licence")), strict=True))
 
 
-def _share(corpus: str, segments: int, declared: Mapping[str, Declaration]) -> Share:
-    own = declared.get(corpus)
+def _share(corpus: str, segments: int, licences: set[str], own: Declaration | None) -> Share:
     if corpus not in corpora.names():
         unknown = "unknown to this segkit"
         return Share(corpus, segments, own is not None, own.licence if own else unknown, unknown, unknown, own)
     terms = corpora.get(corpus)
-    return Share(
-        corpus,
-        segments,
-        terms.redistributable or own is not None,
-        own.licence if own else terms.licence,
-        terms.citation,
-        terms.how_to_get_it,
-        own,
-    )
+    if own and terms.redistributable:
+        raise UsageError(f"--declare names {corpus}, which may be passed on under {terms.licence}. Leave it out.")
+    anybodys = "licence" in vars(terms.Options())  # then each row has what was said
+    licence = own.licence if own else ", ".join(sorted(licences)) if anybodys else terms.licence
+    may = terms.redistributable or own is not None
+    return Share(corpus, segments, may, licence, terms.citation, terms.how_to_get_it, own)
 
 
 def expect_open(found: Iterable[Share]) -> None:

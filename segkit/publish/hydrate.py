@@ -42,8 +42,8 @@ NO_WORDS, OTHER_WORDS = "no usable transcript in this copy", "words differ from 
 ODD = "published times or channels make no sense"
 MISPLACED = "published in a file of another axis or split"
 
-Lost = dict[str, str]
-"""Recordings of which segments or words are left out, and why."""
+Lost = Counter[tuple[str, str]]
+"""How many segments, or words of segments, of a recording are left out for a reason: (recording, reason)."""
 
 
 def hydrate(
@@ -85,20 +85,21 @@ def hydrate(
         for stale in set(job.data_dir.rglob("*.parquet")).difference(targets):
             stale.unlink()  # of another source
         tasks = [(job, path, target, _of_shard(path, annotations)) for path, target in zip(paths, targets, strict=True)]
-        lost: Lost = {}
-        silent: Lost = {}
+        lost, silent = Lost(), Lost()
         kept: dict[str, Counter[str]] = defaultdict(Counter)
         for number, (i, (counts, lost_here, silent_here)) in enumerate(run_tasks(_rebuild, tasks, workers), 1):
-            lost |= lost_here
-            silent |= silent_here
+            lost += lost_here
+            silent += silent_here
             kept[paths[i].parent.name] += Counter(counts)
             hook(number, len(tasks))
+        if not any(counts.total() for counts in kept.values()):
+            reasons = ", ".join(sorted({reason for _, reason in lost}))
+            raise NothingUsableError(
+                f"Nothing could be rebuilt: {reasons}. Is {str(root)!r} the corpus {job.corpus!r}?"
+            )
         report = _report(run, kept, lost, silent, job)
         write_card(job, report)
         write_text(job.run_file, json.dumps(report, indent=2))
-    if not any(counts.total() for counts in kept.values()):
-        reasons = ", ".join(f"{reason} ({n})" for reason, n in Counter(lost.values()).items())
-        raise NothingUsableError(f"Nothing could be rebuilt: {reasons}. Is {str(root)!r} the corpus {job.corpus!r}?")
     return report
 
 
@@ -146,7 +147,9 @@ def _annotations(job: Job, source: Path, conversations: dict[str, Conversation])
                 found[row["recording_id"]] = Source(job, row | {"tracks": here}, activity_of(spoken))
         if rows:
             draft = job.annotations_dir / f"{path.stem}.tmp"
-            pq.write_table(pa.Table.from_pylist(rows, schema=ANNOTATIONS), draft, compression="zstd")
+            pq.write_table(
+                pa.Table.from_pylist(rows, schema=ANNOTATIONS), draft, compression="zstd", write_page_index=True
+            )
             draft.replace(job.annotations_dir / path.name)
     return found
 
@@ -174,13 +177,12 @@ def _rebuild(job: Job, path: Path, target: Path, annotations: dict[str, Source])
     said = [repr(annotations[name].annotation["words"]) for name in sorted(annotations)]
     plan = fingerprint(path.name, sha256(path.read_bytes()).hexdigest(), str(job.root), job.corpus, job.options, said)
     if done := _finished(target, plan):
-        return done["kept"], {}, done["silent"]
+        return done["kept"], Lost(), Lost({(recording, reason): n for recording, reason, n in done["silent"]})
     rows = [row for row in pq.read_table(path).to_pylist() if row["corpus"] == job.corpus]
     by_recording = defaultdict(list)
     for row in rows:
         by_recording[row["recording_id"]].append(row)
-    lost: Lost = {}
-    silent: Lost = {}
+    lost, silent = Lost(), Lost()
     whole: dict[str, dict[str, Any]] = {}
     for recording_id, segments in by_recording.items():
         source = annotations.get(recording_id)
@@ -192,14 +194,16 @@ def _rebuild(job: Job, path: Path, target: Path, annotations: dict[str, Source])
                     raise BadInputError(MISPLACED, row["id"])
                 whole[row["id"]] = _filled(source, row)
                 if whole[row["id"]]["words"] is None and row["words_hash"]:
-                    silent[recording_id] = NO_WORDS if source.annotation["words"] is None else OTHER_WORDS
+                    silent[recording_id, NO_WORDS if source.annotation["words"] is None else OTHER_WORDS] += 1
             except BadInputError as error:
-                lost[recording_id] = error.reason
+                lost[recording_id, error.reason] += 1
     kept = [whole[row["id"]] for row in rows if row["id"] in whole]
     counts = dict(Counter(row["split"] for row in kept))
     target.unlink(missing_ok=True)
     if kept:
-        write_rows(target, kept, {DONE_KEY: json.dumps({"plan": plan, "kept": counts, "lost": lost, "silent": silent})})
+        unsaid = [[*key, n] for key, n in silent.items()]
+        done = {"plan": plan, "kept": counts, "lost": lost.total(), "silent": unsaid}
+        write_rows(target, kept, {DONE_KEY: json.dumps(done)})
     return counts, lost, silent
 
 
@@ -239,14 +243,39 @@ def _filled(source: Source, row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _report(run: dict[str, Any], kept: dict[str, Counter[str]], lost: Lost, silent: Lost, job: Job) -> dict[str, Any]:
-    """The publisher's report with what became of it here."""
+    """The publisher's report with what became of it here; where that is of another corpus, the annotations tell."""
+    if job.corpus != run["job"]["corpus"]:
+        run = run | _told_by_annotations(job)
     segments = {
-        axis: counts | {"kept": kept[axis].total(), "splits": dict(kept[axis])}
-        for axis, counts in run["segments"].items()
+        axis: run["segments"].get(axis, {"dropped": {}}) | {"kept": kept[axis].total(), "splits": dict(kept[axis])}
+        for axis in dict.fromkeys([*run["segments"], *kept])
     }
-    facts = {"lost": lost, "without_words": silent, "from": run.get("published", {})}
+    facts = {"lost": _by_recording(lost), "without_words": _by_recording(silent), "from": run.get("published", {})}
     return {name: value for name, value in run.items() if name != "published"} | {
         "job": job.identity(),
         "segments": segments,
         "hydrated": facts,
+    }
+
+
+def _by_recording(lost: Lost) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    for (recording, reason), n in sorted(lost.items()):
+        found.setdefault(recording, {})[reason] = n
+    return found
+
+
+def _told_by_annotations(job: Job) -> dict[str, Any]:
+    """What `run.json` says of a corpus, as far as its recordings tell: not which candidates were dropped."""
+    paths = sorted(job.annotations_dir.glob("*.parquet"))
+    rows = pq.read_table(paths, columns=["problem", "duration_s", "tracks"]).to_pylist()
+    usable = [row for row in rows if row["problem"] is None]
+    hours = round(sum(row["duration_s"] for row in usable) / 3600, 4)
+    return {
+        "settings_hash": job.settings_hash,
+        "recordings": {"found": len(rows), "used": len(usable), "hours": hours},
+        "segments": {},
+        "words_dropped": {},
+        "recordings_of_unknown_speakers": sum(not all(t["speaker"] for t in row["tracks"]) for row in usable),
+        "problems": {"counts": dict(Counter(row["problem"] for row in rows if row["problem"])), "list": []},
     }

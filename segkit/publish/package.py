@@ -1,7 +1,8 @@
-"""The folder that is sent: a dataset with its card, with audio or without.
+"""The folder that is sent: a card, what `run.json` may tell, and the dataset with audio or without.
 
-Without audio it is a copy beside the dataset. Of corpora that may not be passed on, words go as well, and so does every
-detail of `run.json` that could quote one; of the others, words stay.
+It lies beside the dataset, which stays as it is. With audio it holds links to the files of the dataset, without it
+copies. Of corpora that may not be passed on, copies have no words either, nor any detail of `run.json` that could quote
+one; of the others, words stay.
 """
 
 import json
@@ -22,6 +23,8 @@ from segkit.schemas.arrow import ANNOTATIONS
 
 SENT = ("README.md", "run.json", "statistics.png", "data/*/*.parquet", "annotations/*.parquet")
 """What a dataset repository consists of."""
+MARK = ".published"
+"""A file, not sent, that tells a folder of ours from others."""
 
 
 def files(folder: Path) -> list[Path]:
@@ -29,13 +32,8 @@ def files(folder: Path) -> list[Path]:
     return sorted({path for pattern in SENT for path in folder.glob(pattern)})
 
 
-def stripped_folder(out: Path) -> Path:
-    """Where the copy without audio is made."""
-    return out.with_name(f"{out.name}-annotations")
-
-
 def prepare(out: Path, name: str, found: list[Share], annotations_only: bool) -> Path:
-    """Write the card, and the copy without audio if that is wanted; returns the folder to send.
+    """Make the folder to send, beside the dataset; returns it.
 
     Args:
         out: the dataset folder.
@@ -46,18 +44,24 @@ def prepare(out: Path, name: str, found: list[Share], annotations_only: bool) ->
     run = read_run(out)
     if run.get("status") != "complete":
         raise UsageError(f"{str(out)!r} is not finished. Run the same `segkit extract` again first.")
-    folder = stripped_folder(out) if annotations_only else out
+    if (out / MARK).exists():
+        raise UsageError(f"{str(out)!r} was made by `segkit publish`, to be sent. Give the dataset that it is of.")
+    folder = out.with_name(f"{out.name}-{'annotations' if annotations_only else 'published'}")
+    if folder.exists() and any(folder.iterdir()) and not (folder / MARK).exists():
+        raise UsageError(f"{str(folder)!r} was not made by `segkit publish`. Move it: what is sent is put there.")
+    folder.mkdir(exist_ok=True)
+    write_text(folder / MARK, "segkit publish writes here\n")
     closed = {share.corpus for share in found if not share.may_be_shared}
-    if annotations_only:
-        if folder.exists() and any(folder.iterdir()) and read_run(folder).get("published", {}).get("audio", True):
-            raise UsageError(f"{str(folder)!r} is no copy that `segkit publish` made. Move it: the copy goes there.")
-        for source in files(out):
-            if source.suffix == ".parquet":
-                target = folder / source.relative_to(out)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                _strip(source, target, closed)
-        for path in set(folder.glob("*/**/*.parquet")) - {folder / p.relative_to(out) for p in files(out)}:
-            path.unlink()  # of a former dataset
+    sources = {folder / path.relative_to(out): path for path in files(out) if path.suffix == ".parquet"}
+    for stale in set(folder.rglob("*.parquet")).difference(sources):
+        stale.unlink()  # of a former dataset
+    for target, source in sources.items():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if annotations_only:
+            _strip(source, target, closed)
+        else:
+            target.unlink(missing_ok=True)
+            target.symlink_to(source.resolve())
     gone = closed | set(run.get("published", {}).get("words_removed_of", []))
     published = {"audio": has_audio(run) and not annotations_only, "words_removed_of": sorted(gone)}
     run = _without_quotes(run, published)

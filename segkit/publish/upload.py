@@ -33,8 +33,9 @@ def upload(folder: Path, name: str, private: bool) -> str:
     names = [glob.escape(path.relative_to(folder).as_posix()) for path in files(folder)]
     try:
         address = api.create_repo(name, repo_type="dataset", private=private, exist_ok=True)
-        if private and not api.dataset_info(name).private:
-            raise UsageError(f"{name!r} exists and is public. Say --public, or make it private there first.")
+        if private != api.dataset_info(name).private:
+            there, option = ("public", "--public") if private else ("private", "--private")
+            raise UsageError(f"{name!r} exists and is {there}. Say {option}, or change it there first.")
         # one commit, and files of a former dataset go; upload_large_folder forgets whereto it sent, and never gives up
         api.upload_folder(
             repo_id=name,

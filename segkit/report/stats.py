@@ -17,6 +17,7 @@ from segkit.segmenters.timeline import durations, speech
 
 BARS = " ▁▂▃▄▅▆▇█"
 BINS = 12
+SPLITS = ("train", "validation", "test")
 LEVELS_DB = {"SNR of the user": "user_snr_db", "SNR of the agent": "agent_snr_db", "crosstalk": "bleed_db"}
 """What is measured in decibels, and the columns that hold it."""
 
@@ -54,7 +55,7 @@ class Statistics:
     """One axis of one corpus.
 
     Attributes:
-        splits: segments in train, validation and test.
+        splits: segments in each of SPLITS.
         hours: of the segments, without their context.
         lengths: of segments; of gaps, where the floor goes to the other speaker (negative for an overlap); of
             pauses; and of what else the axis is about. Seconds.
@@ -99,7 +100,7 @@ def _of(corpus: str, axis: str, rows: list[dict[str, Any]], timeline: TimelineSe
         corpus,
         axis,
         segments=len(rows),
-        splits={split: splits.count(split) for split in ("train", "validation", "test")},
+        splits={split: splits.count(split) for split in SPLITS},
         recordings=len({row["recording_id"] for row in rows}),
         speakers=len({row[f"{role}_speaker"] for row in rows for role in ("user", "agent")}),
         hours=round(sum(row["duration_s"] for row in rows) / 3600, 4),

@@ -120,7 +120,11 @@ ANNOTATIONS = _schema(
         ("words_source", pa.string(), "where the words are from, and whether each is a word or a whole utterance"),
         ("words_dropped", pa.list_(_COUNT), "entries of the transcript that could not be used, by reason"),
         ("transcribed_s", pa.list_(pa.float64()), "start and end of the transcribed part; null: all"),
-        ("audio_hash", pa.list_(pa.string()), "hash of each track's samples, to find duplicates; null if not read"),
+        (
+            "audio_hash",
+            pa.list_(pa.string()),
+            "hash of each track's samples, without audio of its words; to find duplicates",
+        ),
         ("problem", pa.string(), "why the recording cannot be used; null if it can"),
         ("transcript_problem", pa.string(), "why the transcript cannot be used; null if it can"),
         ("detail", pa.string(), "details of the problem"),

@@ -30,7 +30,7 @@ test: setup browser
 	$(RUN)/ruff check
 	$(RUN)/mypy
 	$(RUN)/lint-imports
-	OMP_NUM_THREADS=1 $(RUN)/pytest -n auto
+	OMP_NUM_THREADS=1 $(RUN)/pytest -n auto --dist worksteal
 	@echo "Done: everything passes; results above, nothing else was written"
 
 # For the tests of the page. Debian's root gets it here, as in a container; without Chromium these tests skip.

@@ -133,8 +133,8 @@ def test_a_monologue_has_every_word_once_it_begins_and_padding_elsewhere(drawn):
 
 
 def test_pretraining_lowers_the_loss_and_leaves_a_policy(dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr(pretrain, "WINDOW", 50)
-    monkeypatch.setattr(pretrain, "EVERY", 1)
+    for name, value in {"WINDOW": 50, "BATCH": 4, "EVERY": 1}.items():
+        monkeypatch.setattr(pretrain, name, value)
     rows = next(pretrain.read(dataset.out, "train"))[:4]
     tokenizer = pretrain.learn_tokenizer([word["text"] for row in rows for word in row["words"]], 80)
     lessons = [lesson for row in rows for lesson in pretrain.lessons_of(row, tokenizer)]

@@ -70,7 +70,12 @@ def test_a_run_of_a_single_line_has_a_page(run, tmp_path):
     shutil.rmtree(run / "samples")
     write_report(run, tmp_path / "run.html")
     page = Page(tmp_path / "run.html")
-    assert len(page.all("circle")) == 8 and not page.all("table") and not page.all("audio")
+    assert (
+        len(page.all("circle")) == 8
+        and {a["class"] for a in page.all("circle")} == {"main"}
+        and not page.all("table")
+        and not page.all("audio")
+    )
 
 
 def test_curves_are_what_the_log_says(run, tmp_path):
@@ -85,6 +90,7 @@ def test_curves_are_what_the_log_says(run, tmp_path):
     assert [line["class"] for line in lines] == ["faint", "main"]
     overall = Page(tmp_path / "run.html").all("polyline")[-2:]
     assert [line["class"] for line in overall] == ["main", "main"]
+    assert all(line["points"].startswith("126.0,") for line in overall)  # from step 1 on the same scale, 0 to 3
 
 
 def test_what_was_none_before_is_in_the_table(run, tmp_path):
@@ -115,7 +121,7 @@ def test_samples_are_of_one_segment_where_there_are_two(run):
 
 @pytest.mark.parametrize("values", [(0.0, 1.0), (0.0, 0.0), (3e-7, 3e-7), (-12.0, -11.9), (1e-9, 5e3)])
 def test_charts_of_any_numbers(values):
-    chart = training.Chart("a", "", [training.Series("train", list(enumerate(values)))])
+    chart = training.Chart("a", "", [training.Series("train", list(enumerate(values)))], (0, 1))
     assert 2 <= len(chart.ticks) <= 8
     places = [float(n) for point in chart.line(chart.series[0]).split() for n in point.split(",")]
     assert all(0 <= place <= training.WIDTH for place in places)

@@ -52,17 +52,12 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """Lines over the same steps, at least one point in all."""
+    """Lines over the same steps, from the first to the last of the run; at least one point in all."""
 
     title: str
     about: str
     series: list[Series]
-
-    @property
-    def steps(self) -> tuple[int, int]:
-        """The first and the last step."""
-        steps = [step for one in self.series for step, _ in one.points]
-        return min(steps), max(steps)
+    steps: tuple[int, int]
 
     @property
     def range(self) -> tuple[float, float]:
@@ -177,15 +172,18 @@ def read(folder: Path) -> Run:
         for name, value in _leaves(metrics):
             curves.setdefault(name, []).append((metrics["step"], value))
     evaluations = [metrics for metrics in lines if metrics.get("validation")]
-    by_axis = {str(axis): charts for axis in Axis if (charts := _charts_of(axis, curves))}
+    steps = min(line["step"] for line in lines), max(line["step"] for line in lines)
+    by_axis = {str(axis): charts for axis in Axis if (charts := _charts_of(axis, curves, steps))}
     first = [name for name in ("kl", "zero_std") if name in curves]
     rest = [name for name in curves if name.split("/")[0] not in ("axes", "validation", "step", *first)]
     return Run(
         config=json.loads((folder / "config.json").read_text(encoding="utf-8")),
-        steps=lines[-1]["step"],
+        steps=steps[1],
         by_axis=by_axis,
         overall=[
-            Chart(*MACHINERY.get(name, (_title("", name.replace("/", ": ")), "")), [Series("train", curves[name])])
+            Chart(
+                *MACHINERY.get(name, (_title("", name.replace("/", ": ")), "")), [Series("train", curves[name])], steps
+            )
             for name in first + rest
         ],
         evaluated=(evaluations[0]["step"], evaluations[-1]["step"]) if len(evaluations) > 1 else None,
@@ -216,7 +214,7 @@ def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float
             yield f"{prefix}{name}", float(value)
 
 
-def _charts_of(axis: str, curves: dict[str, list[tuple[int, float]]]) -> list[Chart]:
+def _charts_of(axis: str, curves: dict[str, list[tuple[int, float]]], steps: tuple[int, int]) -> list[Chart]:
     """Rewards first, then what they come from; training and validation in one chart."""
     names = [
         name.split("/", 2)[2]
@@ -233,6 +231,7 @@ def _charts_of(axis: str, curves: dict[str, list[tuple[int, float]]]) -> list[Ch
                 for where, room in (("train", "axes"), ("validation", "validation"))
                 if f"{room}/{axis}/{name}" in curves
             ],
+            steps,
         )
         for name in ordered
         for kind, _, short in [name.rpartition("/")]

@@ -170,5 +170,6 @@ def _closing_words(run_dir: Path, commands: list[str]) -> None:
                 if value is not None and before is not None:
                     out.print(f"  {axis} {name}: {before:+.3f} -> {value:+.3f}", **PLAIN)
     out.print(f"Metrics, checkpoints and samples are in {run_dir}; the result is in {run_dir / 'export'}", **PLAIN)
-    for i, command in enumerate([*commands, f"tensorboard --logdir {run_dir}"]):
+    look = f"segkit report {run_dir} -o report.html", f"tensorboard --logdir {run_dir}"
+    for i, command in enumerate([*commands, *look]):
         out.print(f"{'Next: ' if not i else '      '}{command}", **PLAIN)

@@ -204,4 +204,4 @@ def _closing_words(job: "Job", report: dict[str, Any], verbose: bool) -> None:
         return
     first = next(axis for axis, counts in report["segments"].items() if counts["kept"])
     out.print(f"Next: segkit inspect {job.out} {first} --png segment.png", **PLAIN)
-    out.print(f"      segkit stats {job.out}", **PLAIN)
+    out.print(f"      segkit report {job.out} -o report.html", **PLAIN)

@@ -175,7 +175,7 @@ def _dry_run(job: "Job", as_json: bool) -> None:
 def _closing_words(job: "Job", report: dict[str, Any], verbose: bool) -> None:
     """What was skipped, where the results lie, and what to type next."""
     from segkit import corpora
-    from segkit.extract.job import SPLITS
+    from segkit.schemas import SPLITS
 
     problems = report["problems"]["list"]
     if problems:

@@ -14,6 +14,9 @@ from typing import Any, ClassVar
 from segkit.errors import BadInputError, UsageError
 from segkit.schemas import Conversation, Problem, Track, Transcript
 
+OWN = "Recordings of one's own, of which there is no download: ask whoever made them."
+"""How to get what is no corpus."""
+
 
 @dataclass(frozen=True)
 class NoOptions:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segkit.audio import EXTENSIONS, probe
-from segkit.corpora.base import Corpus, doubled, recordings_below
+from segkit.corpora.base import OWN, Corpus, doubled, recordings_below
 from segkit.errors import BadInputError
 from segkit.schemas import Conversation, Problem, Track
 
@@ -36,10 +36,7 @@ class Mono(Corpus):
     licence = "yours"
     redistributable = False
     citation = "none"
-    how_to_get_it = (
-        "Recordings of one's own, of which there is no download: ask whoever made them. "
-        "Two people speak in each, no more and no fewer."
-    )
+    how_to_get_it = f"{OWN} Two people speak in each, no more and no fewer."
     tree = """\
 ROOT/any/depth/
 └── interview.wav     one channel; or .flac .mp3 .ogg .opus .sph .m4a .mp4 ..."""

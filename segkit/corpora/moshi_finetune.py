@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from segkit.corpora.base import Corpus, doubled, files_below, read_json, read_text, reading
+from segkit.corpora.base import OWN, Corpus, doubled, files_below, read_json, read_text, reading
 from segkit.errors import BadInputError
 from segkit.schemas import Conversation, Problem, Track, Transcript
 
@@ -37,10 +37,7 @@ class MoshiFinetune(Corpus):
     licence = "yours"
     redistributable = False
     citation = "Défossez et al. (2024), Moshi: a speech-text foundation model for real-time dialogue, arXiv 2410.00037"
-    how_to_get_it = (
-        "Recordings of one's own, of which there is no download: ask whoever made them. "
-        "https://github.com/kyutai-labs/moshi-finetune makes the words."
-    )
+    how_to_get_it = f"{OWN} https://github.com/kyutai-labs/moshi-finetune makes the words."
     tree = """\
 ROOT/any/depth/
 ├── train.jsonl        {"path": "calls/1.wav", "duration": 24.5}, one a line; any number of manifests

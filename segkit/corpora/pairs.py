@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from segkit.corpora.base import Corpus, doubled, files_below
+from segkit.corpora.base import OWN, Corpus, doubled, files_below
 from segkit.errors import UsageError
 from segkit.schemas import Conversation, Problem, Track
 
@@ -39,7 +39,7 @@ class Pairs(Corpus):
     licence = "yours"
     redistributable = False
     citation = "none"
-    how_to_get_it = "Recordings of one's own, of which there is no download: ask whoever made them."
+    how_to_get_it = OWN
     tree = """\
 ROOT/any/depth/
 ├── 17_agent.wav     --set "pattern={id}_agent.wav,{id}_caller.wav"  (the default)

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from segkit.audio import EXTENSIONS, probe
-from segkit.corpora.base import Corpus, doubled, files_below, read_json, reading, recordings_below
+from segkit.corpora.base import OWN, Corpus, doubled, files_below, read_json, reading, recordings_below
 from segkit.errors import BadInputError
 from segkit.schemas import Conversation, Problem, Track, Transcript, Word
 
@@ -34,7 +34,7 @@ class Stereo(Corpus):
     licence = "yours"
     redistributable = False
     citation = "none"
-    how_to_get_it = "Recordings of one's own, of which there is no download: ask whoever made them."
+    how_to_get_it = OWN
     tree = """\
 ROOT/any/depth/
 ├── call.wav     two channels; or .flac .mp3 .ogg .opus .sph .m4a .mp4 ...

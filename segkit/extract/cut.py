@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 import segkit
 from segkit.errors import BadInputError
 from segkit.extract.annotate import activity_of
-from segkit.extract.job import SPLITS, Job
+from segkit.extract.job import Job
 from segkit.extract.row import Source, segment_row
 from segkit.extract.select import Pick
-from segkit.schemas import Axis
+from segkit.schemas import SPLITS, Axis
 from segkit.schemas.arrow import SCHEMA_VERSION, SEGMENTS
 from segkit.schemas.settings import fingerprint
 

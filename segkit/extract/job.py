@@ -20,8 +20,6 @@ from segkit.schemas import Axis, Settings
 from segkit.schemas.arrow import SCHEMA_VERSION
 from segkit.schemas.settings import as_json, fingerprint, from_json
 
-SPLITS = ("train", "validation", "test")
-
 
 @dataclass(frozen=True)
 class Job:

@@ -9,8 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from segkit.extract.job import SPLITS
-from segkit.schemas import Axis, Intervals
+from segkit.schemas import SPLITS, Axis, Intervals
 from segkit.schemas.settings import fingerprint
 from segkit.segmenters.axes import Patterns
 

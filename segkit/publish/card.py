@@ -12,7 +12,8 @@ from segkit.extract.card import fields, front_matter
 from segkit.folders import write_text
 from segkit.publish.gate import Share
 from segkit.report import stats
-from segkit.report.stats import BINS, SPLITS, Statistics
+from segkit.report.stats import BINS, Statistics
+from segkit.schemas import SPLITS
 
 PICTURE = "statistics.png"
 SPDX_ON_THE_HUB = {"apache-2.0", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-sa-4.0", "cc0-1.0", "mit"}

@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from segkit import corpora
-from segkit.errors import UsageError, one_line
+from segkit.dataset import readable
+from segkit.errors import UsageError
 
 MIN_REASON = 20
 """A reason has at least as many characters: who agreed to what."""
@@ -94,10 +94,8 @@ def shares(out: Path, declarations: Iterable[Declaration] = ()) -> list[Share]:
 
 def _terms(path: Path) -> Counter[tuple[str, str | None]]:
     """How many rows of a file are of which corpus, under which licence."""
-    try:
+    with readable(path):
         table = pq.read_table(path, columns=["corpus", "licence"])
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UsageError(f"{path.name} is no file of a dataset: {one_line(error)}") from None
     if nameless := table["corpus"].null_count:
         raise UsageError(f"{path.name} has {nameless} rows without a corpus, whose terms nobody knows.")
     return Counter(zip(*(table[name].to_pylist() for name in ("corpus", "licence")), strict=True))

@@ -10,14 +10,13 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from segkit.dataset import read_run, read_table
-from segkit.schemas import Axis
+from segkit.schemas import SPLITS, Axis
 from segkit.schemas.settings import TimelineSettings
 from segkit.segmenters.axes import consecutive
 from segkit.segmenters.timeline import durations, speech
 
 BARS = " ▁▂▃▄▅▆▇█"
 BINS = 12
-SPLITS = ("train", "validation", "test")
 LEVELS_DB = {"SNR of the user": "user_snr_db", "SNR of the agent": "agent_snr_db", "crosstalk": "bleed_db"}
 """What is measured in decibels, and the columns that hold it."""
 

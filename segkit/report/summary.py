@@ -5,6 +5,8 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from segkit.schemas import SPLITS
+
 
 def tables(report: dict[str, Any]) -> list[Table]:
     """Segments kept and candidates dropped per axis, and recordings skipped, each by reason."""
@@ -14,7 +16,7 @@ def tables(report: dict[str, Any]) -> list[Table]:
     segments.add_column("train/val/test", justify="right")
     segments.add_column("dropped candidates, by the first condition they failed")
     for axis, counts in report["segments"].items():
-        splits = "/".join(str(counts["splits"].get(split, 0)) for split in ("train", "validation", "test"))
+        splits = "/".join(str(counts["splits"].get(split, 0)) for split in SPLITS)
         reasons = ", ".join(f"{reason} {n:,}" for reason, n in counts["dropped"].items())
         segments.add_row(axis, f"{counts['kept']:,}", splits, reasons)
     if not report["problems"]["list"]:

@@ -5,6 +5,8 @@ from enum import StrEnum
 
 from segkit.schemas.conversation import Intervals
 
+SPLITS = ("train", "validation", "test")
+
 
 class Axis(StrEnum):
     """The four behaviours of arXiv 2606.11167; these names are used everywhere."""

@@ -3,6 +3,9 @@
 A checkpoint is what `moshi.models.loaders.CheckpointInfo` describes: `config.json` names the weights of
 the language model, of Mimi, and the text tokenizer. Only safetensors are read. With `"codec": "codec2-700c"`
 in place of Mimi's weights, a model hears and speaks through `segkit.train.codec2`, as nano does.
+
+With `"lora": true`, an adapter is what `lora_name` names, or else a `lora.safetensors` beside the config. With neither,
+the weights are whole, with an adapter merged into them: moshi-finetune writes the same config beside both.
 """
 
 import json
@@ -24,7 +27,7 @@ from moshi.models import loaders
 from moshi.models.compression import MimiModel
 from moshi.models.lm import LMModel
 from moshi.modules.lora import LoRALinear, replace_all_linear_with_lora
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from sentencepiece import SentencePieceProcessor
 
@@ -41,6 +44,7 @@ FILES = {  # argument of CheckpointInfo: (name in config.json, name where the co
     "mimi_config_path": ("mimi_config_name", None),
     "lora_weights": ("lora_name", None),
 }
+ADAPTER = "lora.safetensors"  # moshi-finetune's name for it, which its config.json does not tell
 
 HUB_ERRORS = HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError
 """The Hub has not, gives not, or is not there."""
@@ -67,10 +71,12 @@ def open_checkpoint(policy: str, workdir: Path) -> "Checkpoint":
         return _in_folder(folder)
     hub_id = MOSHI if policy == "moshi" else policy
     try:
-        config_path = _config_on_hub(hub_id)
-        if config_path and "codec" in json.loads(Path(config_path).read_text(encoding="utf-8")):
+        config_path = _on_hub(hub_id, "config.json")
+        config = json.loads(Path(config_path).read_text(encoding="utf-8")) if config_path else {}
+        if "codec" in config:
             raise UsageError(f"{hub_id!r} has a codec without weights. Download it, and give its folder to --policy.")
-        info = loaders.CheckpointInfo.from_hf_repo(hub_id, config_path=config_path)
+        adapter = _on_hub(hub_id, ADAPTER) if config.get("lora") and not config.get("lora_name") else None
+        info = loaders.CheckpointInfo.from_hf_repo(hub_id, config_path=config_path, lora_weights=adapter)
     except HUB_ERRORS as error:
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise UsageError(
@@ -80,13 +86,14 @@ def open_checkpoint(policy: str, workdir: Path) -> "Checkpoint":
     return Checkpoint(hub_id, info).checked()
 
 
-def _config_on_hub(hub_id: str) -> str | None:
+def _on_hub(hub_id: str, name: str) -> str | None:
+    """A file, or None if there is none: a Moshi 7B from before there were configs, or a model without an adapter."""
     try:
-        return hf_hub_download(hub_id, "config.json")
+        return hf_hub_download(hub_id, name)
     except LocalEntryNotFoundError:
         raise
     except EntryNotFoundError:
-        return None  # a Moshi 7B from before there were configs
+        return None
 
 
 def _in_folder(folder: Path) -> "Checkpoint":
@@ -102,9 +109,17 @@ def _in_folder(folder: Path) -> "Checkpoint":
         raise UsageError(
             f"{str(folder)!r} holds no Moshi: config.json: {error}. Expected the files of a Moshi of the Hub."
         ) from None
-    missing = [str(path) for path in files.values() if isinstance(path, Path) and not path.exists()]
+    if config.get("lora") and (folder / ADAPTER).exists():
+        files.setdefault("lora_weights", folder / ADAPTER)
+    missing = {FILES[name][0]: path for name, path in files.items() if isinstance(path, Path) and not path.exists()}
     if missing:
-        raise UsageError(f"{str(folder)!r} lacks {', '.join(missing)}, which its config.json names.")
+        lacks = [f"{path} ({'' if key in config else 'the default of '}{key})" for key, path in missing.items()]
+        others = {path for path in folder.iterdir() if path.suffix in (".safetensors", ".model")} - {*files.values()}
+        raise UsageError(
+            f"{str(folder)!r} lacks {', '.join(lacks)}. In its config.json, set {', '.join(missing)} to a file's "
+            "name in the folder, or to hf://OWNER/NAME/FILE for a file on the Hub. Files in the folder that are not in "
+            f"use: {', '.join(sorted(path.name for path in others)) or 'none'}."
+        )
     try:
         info = loaders.CheckpointInfo.from_hf_repo("", **files, config_path=config_path)
         codec = (info.lm_config or {}).pop("codec", "mimi")
@@ -139,6 +154,8 @@ class Checkpoint:
             "its text stream is delayed": not missing and config["delays"][0] != 0,
             f"its codec is {self.codec_name!r}": self.codec_name not in ("mimi", CODEC2),
             "its weights are quantised": bool(config.get("quantize")),
+            'its config.json names an adapter without "lora": true': bool(self.info.lora_weights)
+            and not config.get("lora"),
             "its weights are not safetensors": any(p.suffix != ".safetensors" for p in weights),
         }
         for reason, holds in reasons.items():
@@ -159,10 +176,35 @@ class Checkpoint:
 
     def lm(self, device: str, dtype: torch.dtype) -> LMModel:
         """The language model; an adapter that the checkpoint has is merged into it."""
+        without_file = {} if self.info.lora_weights else {"lora": False}  # moshi would add adapters of random numbers
         try:
-            return self.info.get_moshi(device, dtype, fuse_lora=True)
+            self._check_adapter()
+            return self.info.get_moshi(device, dtype, fuse_lora=True, lm_kwargs_overrides=without_file)
         except UNFIT as error:
             raise self._unfit(error) from error
+
+    def _check_adapter(self) -> None:
+        """Refuse adapters inside the model's own weights, and a file that is not all of the configured adapter."""
+        weights, adapter = self.info.moshi_weights, self.info.lora_weights
+        if any(".lora_" in name for name in _shapes(weights)):
+            raise UsageError(
+                f"{str(weights)!r} holds adapters. Expected the model's weights alone, and the adapters merged into "
+                "them, or in a file of their own: lora_name in config.json."
+            )
+        if adapter is None:
+            return
+        found = _shapes(adapter)
+        lm = loaders.get_moshi_lm(None, self.info.lm_config, device="meta")
+        expected = {name: [*tensor.shape] for name, tensor in lm.state_dict().items()}
+        needed = {name for name in expected if ".lora_" in name}
+        wrong = [name for name in sorted(needed | found.keys()) if found.get(name) != expected.get(name)]
+        if wrong:
+            first = wrong[0]
+            raise UsageError(
+                f"{str(adapter)!r} is not the adapter that config.json describes: {len(wrong)} tensors are missing, "
+                f"of another shape, or not of this model. The first is {first}: found {found.get(first, 'none')}, "
+                f"expected {expected.get(first, 'none')}. Expected adapters of all linear layers, of rank lora_rank."
+            )
 
     def codec(self, device: str) -> MimiModel | Codec2:
         """The audio codec; Codec2 works on the CPU, wherever the model is."""
@@ -184,6 +226,12 @@ class Checkpoint:
         if isinstance(error, torch.OutOfMemoryError):
             return error
         return UsageError(f"{self.name!r} cannot be loaded as a Moshi: {' '.join(str(error).split())[:300]}")
+
+
+def _shapes(path: Path) -> dict[str, list[int]]:
+    """Of the tensors in a file of safetensors."""
+    with safe_open(path, "pt") as file:
+        return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - not a dict
 
 
 def export(checkpoint: Checkpoint, lm: LMModel, model: ModelConfig, folder: Path) -> list[str]:

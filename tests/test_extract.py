@@ -54,9 +54,11 @@ def test_events_fit_the_activity(dataset):
                 assert all(a >= 0 and b - a <= 1.0 + 1e-6 for a, b in row["backchannels"])
                 assert sum(b - a for a, b in agent) <= sum(b - a for a, b in row["backchannels"]) + 1e-6
             case "interruption":
-                assert any(a < row["interruption_start_s"] < b for a, b in agent) or any(
-                    a == row["interruption_start_s"] for a, _ in user
-                )
+                start, end = row["interruption_start_s"], row["interruption_end_s"]
+                assert start < end and any(a == start for a, _ in user) and any(b == end for _, b in user)
+                spoken = [b for a, b in agent if 0 < a < start]  # since the segment began
+                goes_on = min(a for a, _ in agent if a >= start)
+                assert spoken and (spoken[-1] > start or goes_on - spoken[-1] <= 1.0)
 
 
 @pytest.mark.parametrize("rate_hz", [None, 24_000, 16_000])

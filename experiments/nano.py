@@ -7,16 +7,21 @@
     python experiments/nano.py measure F/seed0/export F/held-out F/seed0.json
     segkit align F/train F/no-pause --set axes=turn_taking,backchannel,interruption
     python experiments/nano.py shuffled F/train F/shuffled
+    python experiments/nano.py measure F/seed0/export F/held-out F/alone.json --silent-user
     python experiments/nano.py table F/before.json F/seed0.json ...
+    python experiments/nano.py alone F/before.json F/before-alone.json F/seed0.json F/seed0-alone.json
     python experiments/nano.py curves F/seed0 F/seed1 F/seed2 curves.png
     python experiments/nano.py raster nano F/seed0/export F/held-out raster.png
     python experiments/nano.py clips nano F/seed0/export F/held-out clips
 
 A measurement samples completions of the first segments of each axis, all splits, with the same chance for every
-model. Its unit is the segment: the mean over the segment's completions.
+model, and keeps when they speak; rewards and controls follow from that. The unit is the segment: the mean over
+the segment's completions.
 """
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,22 +32,33 @@ import numpy as np
 import soundfile
 import torch
 import typer
+from numpy.typing import NDArray
 from typer import echo
 
 from segkit.alignment.advantages import decoupled
-from segkit.schemas import Axis
+from segkit.alignment.rewards import LITERAL, RewardSettings, score
+from segkit.schemas import NO_INTERVALS, Axis, Intervals
+from segkit.schemas.settings import TimelineSettings
 from segkit.segmenters import vad
+from segkit.segmenters.timeline import clip, merged, speech
 from segkit.train.checkpoints import open_checkpoint
 from segkit.train.config import AlignConfig, load
-from segkit.train.loop import EVALUATING, align, seeded
+from segkit.train.loop import EVALUATING, align
 from segkit.train.moshi import MoshiPolicy
 from segkit.train.policy import Completions
 from segkit.train.rollout import activities, listen, rollout
 from segkit.train.scenes import Scene, Segments
-from segkit.train.scoring import Scored, Scorer
 from segkit.train.state import RunFolder
 
 EVENTS = "turn_end_s", "interruption_end_s"
+KEPT = "axis", "duration_s", "user_activity", "agent_activity", "backchannels", "interruption_start_s", *EVENTS
+SHOWN = {
+    Axis.PAUSE: ("takeovers", "longest_s"),
+    Axis.TURN_TAKING: ("responded", "delay_s", "barged_in", "longest_s", "speech_share"),
+    Axis.BACKCHANNEL: ("true_positives", "false_positives", "false_negatives", "takeovers"),
+    Axis.INTERRUPTION: ("responded", "delay_s", "overlap_s", "longest_s", "speech_share"),
+}
+"""The diagnostics of a table."""
 COLOURS = {"user": "#9aa4b2", "before": "#d1495b", "after": "#2a7fba", "event": "#f2c14e"}
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -53,7 +69,7 @@ def nobody(stage: str, done: int, total: int) -> None:
 
 
 def completed(
-    policy_name: str, dataset: Path, config: AlignConfig, per_axis: int
+    policy_name: str, dataset: Path, config: AlignConfig, per_axis: int, silent_user: bool = False
 ) -> tuple[MoshiPolicy, list[Scene], list[Completions]]:
     """Completions of the first segments of each axis, of all splits."""
     with TemporaryDirectory() as scratch:
@@ -61,66 +77,131 @@ def completed(
         policy = MoshiPolicy(checkpoint, config.model, config.sampling, "cpu")
     segments = Segments(dataset, "*", config, policy.rate_hz, required=False)
     scenes = segments.stage(segments.first(per_axis), config, policy.frame_samples)
-    with seeded(config.seed, 0, EVALUATING, "cpu"):
-        return policy, scenes, rollout(policy, scenes, config.completions, config.sampling.rows, nobody)
-
-
-def scored(
-    policy_name: str, dataset: Path, config: AlignConfig, per_axis: int
-) -> list[tuple[Scene, Completions, Scored]]:
-    """The same with rewards."""
-    policy, scenes, groups = completed(policy_name, dataset, config, per_axis)
-    scorer = Scorer(config, vad.load(config.vad), None, None)
-    return list(zip(scenes, groups, scorer.score(policy, scenes, groups, nobody), strict=True))
+    if silent_user:
+        scenes = [replace(scene, audio=np.zeros_like(scene.audio)) for scene in scenes]
+    chance = EVALUATING, config.seed
+    return policy, scenes, rollout(policy, scenes, config.completions, chance, config.sampling.rows, nobody)
 
 
 @app.command()
-def measure(policy: str, dataset: Path, out: Path, per_axis: int = 64, completions: int = 4) -> None:
-    """Rewards and diagnostics of a policy by segment, as JSON."""
+def measure(
+    policy: str, dataset: Path, out: Path, per_axis: int = 100, completions: int = 3, silent_user: bool = False
+) -> None:
+    """When a policy speaks, by axis and segment, as JSON; on request with silence in the place of the user."""
     config = load("nano", overrides={"completions": str(completions), "seed": "1"})
-    found: dict[str, dict[str, dict[str, float | None]]] = {}
-    for scene, _, result in scored(policy, dataset, config, per_axis):
-        columns = {"reward": result.components["timing"], **result.diagnostics}
-        values = {name: float(np.nanmean(v)) if np.isfinite(v).any() else None for name, v in columns.items()}
-        found.setdefault(scene.axis, {})[scene.segment["id"]] = values
+    model, scenes, groups = completed(policy, dataset, config, per_axis, silent_user)
+    spoken = activities(model, scenes, listen(model, groups), vad.load(config.vad))
+    found: dict[str, dict[str, Any]] = {axis: {} for axis in Axis}
+    for scene, said in zip(scenes, spoken, strict=True):
+        row = {name: scene.segment[name] for name in KEPT}
+        found[scene.axis][scene.segment["id"]] = row | {"speech": [each.tolist() for each in said]}
     out.write_text(json.dumps(found))
-    table([out])
+
+
+Speaks = Callable[[Any, np.random.Generator], list[Intervals]]
+"""When somebody speaks in a measured segment: the activity of each of several completions."""
+
+
+def as_measured(row: Any, rng: np.random.Generator) -> list[Intervals]:
+    """What was heard of the model."""
+    return [intervals(each) for each in row["speech"]]
+
+
+def at_random(row: Any, rng: np.random.Generator) -> list[Intervals]:
+    """The same utterances in another order with other silences between them: number and lengths, but no timing."""
+    end_s, talks = row["duration_s"], []
+    for activity in as_measured(row, rng):
+        ipus = clip(activity, 0.0, end_s)
+        turns = speech(ipus, TimelineSettings()).utterances
+        pieces = [clip(ipus, *turn) - turn[0] for turn in rng.permutation(turns)]
+        lengths_s = np.array([each[-1, 1] for each in pieces])
+        apart_s = 1.0 if lengths_s.sum() + len(pieces) < end_s else 0.0  # or utterances would become one
+        free_s = end_s - lengths_s.sum() - apart_s * max(len(pieces) - 1, 0)
+        before_s = np.sort(rng.uniform(0, free_s, len(pieces)))
+        starts_s = before_s + np.arange(len(pieces)) * apart_s + np.cumsum(np.append(0, lengths_s))[: len(pieces)]
+        talks.append(np.concatenate([NO_INTERVALS, *(p + s for p, s in zip(pieces, starts_s, strict=True))]))
+    return talks
+
+
+def in_every_silence(row: Any, rng: np.random.Generator) -> list[Intervals]:
+    """A rule: a sound of 0.4 s, half a second into every silence of the user."""
+    user = clip(intervals(row["user_activity"]), 0.0, row["duration_s"])
+    ends_s, next_s = np.append(0, user[:, 1]), np.append(user[:, 0], row["duration_s"])
+    starts_s = ends_s[next_s - ends_s >= 0.5] + 0.5
+    return [merged(np.stack([starts_s, starts_s + 0.4], axis=1))]
+
+
+def recorded(row: Any, rng: np.random.Generator) -> list[Intervals]:
+    """The agent of the recording."""
+    return [intervals(row["agent_activity"])]
+
+
+def results(path: Path, speaks: Speaks, reading: RewardSettings, draws: int = 1) -> dict[str, dict[str, Any]]:
+    """Reward and diagnostics by axis and segment, the mean over completions and draws; None where undefined."""
+    rng = np.random.default_rng(0)
+    found: dict[str, dict[str, Any]] = {}
+    for axis, rows in json.loads(path.read_text()).items():
+        found[axis] = {}
+        for name, row in rows.items():
+            reward = score(row, [each for _ in range(draws) for each in speaks(row, rng)], reading)
+            found[axis][name] = {key: _mean(v) for key, v in {"reward": reward.value, **reward.diagnostics}.items()}
+    return found
 
 
 @app.command()
 def table(measurements: list[Path]) -> None:
     """Mean reward with its standard error over segments, against the first measurement: paired by segment."""
-    first = json.loads(measurements[0].read_text())
-    shown = {
-        Axis.PAUSE: ("takeovers", "longest_s"),
-        Axis.TURN_TAKING: ("responded", "delay_s", "barged_in"),
-        Axis.BACKCHANNEL: ("true_positives", "false_positives", "false_negatives", "takeovers"),
-        Axis.INTERRUPTION: ("responded", "delay_s", "overlap_s"),
-    }
-    echo("| axis | run | segments | reward | change | in s.e. | what it came from |\n|" + 7 * "---|")
+    runs: list[tuple[str, Path, Speaks, int]] = [(path.stem, path, as_measured, 1) for path in measurements]
+    runs += [(f"{path.stem}, at random times", path, at_random, 20) for path in measurements]
+    runs += [("a sound in every silence", measurements[0], in_every_silence, 1)]
+    runs += [("recorded agents", measurements[0], recorded, 1)]
+    closed, text = RewardSettings(), LITERAL
+    first = results(measurements[0], as_measured, closed)
+    ours = {name: results(path, speaks, closed, draws) for name, path, speaks, draws in runs}
+    literal = {name: results(path, speaks, text, draws) for name, path, speaks, draws in runs}
+    echo("| axis | run | reward | change | in s.e. | by the text | what it came from |\n|" + 7 * "---|")
     for axis in Axis:
-        for path in measurements:
-            rows = json.loads(path.read_text()).get(axis, {})
-            if not rows:
-                continue
+        for name, *_ in runs:
+            rows = ours[name][axis]
             reward = np.array([row["reward"] for row in rows.values()])
-            change = reward - np.array([first[axis][name]["reward"] for name in rows])
-            error = change.std(ddof=1) / len(change) ** 0.5
-            means = {name: _mean(row[name] for row in rows.values()) for name in shown[axis]}
+            change = reward - np.array([first[axis][segment]["reward"] for segment in rows])
+            error = _error(change)
+            means = {key: _mean([row[key] for row in rows.values()]) for key in SHOWN[axis]}
             echo(
-                f"| {axis} | {path.stem} | {len(rows)} | {reward.mean():+.3f} ± {_error(reward):.3f} | "
+                f"| {axis} | {name} | {reward.mean():+.3f} ± {_error(reward):.3f} | "
                 f"{change.mean():+.3f} ± {error:.3f} | {change.mean() / error if error else 0:+.1f} | "
-                + ", ".join(f"{name} {value:.2f}" for name, value in means.items())
+                f"{_mean([row['reward'] for row in literal[name][axis].values()]):+.3f} | "
+                + ", ".join(f"{key} {value:.2f}" for key, value in means.items())
                 + " |"
             )
 
 
+@app.command()
+def alone(measurements: list[Path]) -> None:
+    """How much is said with a user and without one: pairs of measurements, the second of each with --silent-user."""
+    echo("| run | speech, share of the time | utterances per minute |\n|---|---|---|")
+    for path in measurements:
+        rows = [row for of_axis in json.loads(path.read_text()).values() for row in of_axis.values()]
+        talks = [clip(each, 0.0, row["duration_s"]) for row in rows for each in map(intervals, row["speech"])]
+        minutes = sum(len(row["speech"]) * row["duration_s"] for row in rows) / 60
+        said_s = sum(float(np.sum(each[:, 1] - each[:, 0])) for each in talks)
+        count = sum(len(speech(each, TimelineSettings()).utterances) for each in talks)
+        echo(f"| {path.stem} | {said_s / 60 / minutes:.2f} | {count / minutes:.1f} |")
+
+
 def _mean(values: Any) -> float:
-    return float(np.nanmean([np.nan if value is None else value for value in values]))
+    """Mean of the numbers; NaN without one."""
+    numbers = np.asarray(values, float)
+    return float(np.nanmean(numbers)) if np.isfinite(numbers).any() else np.nan
 
 
-def _error(values: np.ndarray) -> float:
+def _error(values: NDArray[np.float64]) -> float:
     return float(values.std(ddof=1) / len(values) ** 0.5)
+
+
+def intervals(nested: Any) -> Intervals:
+    """Intervals as JSON and Parquet have them, as an array."""
+    return np.array(nested, float).reshape(-1, 2)
 
 
 @app.command()
@@ -128,7 +209,7 @@ def shuffled(dataset: Path, run: Path, seed: int = 0, steps: int | None = None) 
     """Align nano with each group's advantages dealt to its completions at random: nothing to learn from."""
     rng = np.random.default_rng(seed)
 
-    def dealt(components: Any) -> np.ndarray:
+    def dealt(components: Any) -> NDArray[np.float64]:
         return rng.permutation(decoupled(components))
 
     config = load("nano", overrides={"seed": str(seed)} | ({"steps": str(steps)} if steps else {}))
@@ -165,9 +246,9 @@ def raster(before: str, after: str, dataset: Path, out: Path, completions: int =
     for column, (name, policy_name) in enumerate({"before": before, "after": after}.items()):
         policy, scenes, groups = completed(policy_name, dataset, config, 1)
         spoken = activities(policy, scenes, listen(policy, groups), vad.load(config.vad))
-        for plot, scene, speech in zip(plots[:, column], scenes, spoken, strict=True):
+        for plot, scene, said in zip(plots[:, column], scenes, spoken, strict=True):
             row = scene.segment
-            speakers = [("user", row["user_activity"]), *((name, each) for each in speech)]
+            speakers = [("user", row["user_activity"]), *((name, each) for each in said)]
             for rank, (who, intervals) in enumerate(speakers):
                 bars = [(start, end - start) for start, end in intervals if end > 0 and start < row["duration_s"]]
                 plot.broken_barh(bars, (-rank - 0.4, 0.8), color=COLOURS[who])

@@ -10,7 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from segkit.errors import SegkitError, UsageError, one_line
+from segkit.schemas import Settings
 from segkit.schemas.arrow import SCHEMA_VERSION, SEGMENTS
+from segkit.schemas.settings import from_json
 
 
 def read_run(out: Path) -> dict[str, Any]:
@@ -24,6 +26,11 @@ def read_run(out: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         raise UsageError(f"{str(out)!r} holds no run.json. Expected a folder that `segkit extract` wrote.") from None
     return run
+
+
+def settings_of(run: dict[str, Any]) -> Settings:
+    """The settings that a dataset was extracted with, from its `run.json`."""
+    return from_json(Settings(), run["job"]["settings"])
 
 
 def has_audio(run: dict[str, Any]) -> bool:

@@ -34,16 +34,17 @@ class Server(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        text = body["messages"][-1]["content"].rpartition("Agent:")[2].strip()
+        prompt = body["messages"][-1]["content"]
+        text = prompt.rpartition("Agent:")[2].strip()
         with self.server.lock:
             self.server.asked[text] += 1
             self.server.keys.add(self.headers["Authorization"])
-            self.server.prompts.append(body["messages"][-1]["content"])
+            self.server.prompts.append(prompt)
             self.server.under_way += 1
             self.server.most_under_way = max(self.server.most_under_way, self.server.under_way)
         try:
             assert self.path == "/v1/chat/completions" and body["temperature"] == 0 and body["model"] == "m"
-            self.say(self.server.reply(self.server.prompts[-1])) if self.server.reply else self.answer(text)
+            self.say(self.server.reply(prompt)) if self.server.reply else self.answer(text)
         finally:
             with self.server.lock:
                 self.server.under_way -= 1

@@ -1,10 +1,12 @@
 """`segkit align` as a whole, on the small random Moshi: it learns, resumes bit for bit, stops where it must."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -14,15 +16,20 @@ import soundfile
 import soxr
 import torch
 import yaml
+from conftest import EASY
 from safetensors.torch import load_file
 from test_bad_input import segkit
 from test_rollout import rewritten
 
+from segkit.alignment.rewards import LITERAL, RewardSettings
+from segkit.dataset import settings_of
 from segkit.errors import SegkitError, TrainingError, UsageError
 from segkit.report import training
-from segkit.schemas.settings import setting_names
+from segkit.schemas.settings import setting_names, with_overrides
 from segkit.train import loop, memory
-from segkit.train.config import PRESETS, AlignConfig, load, preset_text
+from segkit.train.config import PRESETS, AlignConfig, differences, load, preset_text
+from segkit.train.devices import resolve
+from segkit.train.log import Log
 from segkit.train.loop import align
 from segkit.train.moshi import MoshiPolicy
 from segkit.train.policy import Completions
@@ -56,13 +63,13 @@ def audible(recordings, monkeypatch):
     samples, rate_hz = soundfile.read(recordings[0], dtype="float32")
     voice = soxr.resample(samples[: 60 * rate_hz, 0], rate_hz, 24_000)
     loud = voice.reshape(-1, 1920)
-    voice = torch.from_numpy(loud[np.abs(loud).max(1) > 0.05][:200].ravel())
+    talk = torch.from_numpy(loud[np.abs(loud).max(1) > 0.05][:200].ravel())
 
     def decode(policy, audio):
         block = 12
         first = torch.nn.functional.pad(audio[:, 0].float(), (0, -audio.shape[2] % block))
         speaks = first.unflatten(1, (-1, block)).mean(2) > 31.5
-        gate = speaks.repeat_interleave(block * 1920, 1)[:, : audio.shape[2] * 1920]
+        gate, voice = speaks.repeat_interleave(block * 1920, 1)[:, : audio.shape[2] * 1920], talk.to(audio.device)
         return gate * voice.repeat(1 + gate.shape[1] // len(voice))[: gate.shape[1]]
 
     monkeypatch.setattr(MoshiPolicy, "decode", decode)
@@ -100,12 +107,14 @@ def test_a_run_trains_and_leaves_all_there_is_to_look_at(dataset, tmp_path, audi
     samples = list((tmp_path / "run" / "samples" / "step-000003").glob("train-*.wav"))
     heard, rate_hz = soundfile.read(samples[0])
     assert heard.shape[1] == 2 and rate_hz == 24_000 and np.abs(heard).max() > 0.01
-    pairs = training.read(tmp_path / "run").samples
+    pairs, changed = training.read(tmp_path / "run").samples, []
     for axis in metrics[0]["validation"]:
         before, after = pairs[axis]
         assert (before.step, after.step) == (0, 4) and before.segment_id == after.segment_id
         (first, _), (last, _) = soundfile.read(before.path), soundfile.read(after.path)
-        assert np.array_equal(first[:, 0], last[:, 0]) and first[:, 0].any() and not np.array_equal(first, last)
+        assert np.array_equal(first[:, 0], last[:, 0]) and first[:, 0].any()
+        changed.append(not np.array_equal(first, last))
+    assert any(changed)  # chance is the same, so that little training changes little
     assert [path.name for path in RunFolder(tmp_path / "run").checkpoints()] == [
         "checkpoint-000003",
         "checkpoint-000004",
@@ -341,7 +350,7 @@ def test_a_dead_judge_leaves_the_timing(dataset, tmp_path, audible):
 
 def test_too_little_memory_is_told_with_what_helps(dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "available", lambda device: 1 << 20)
-    with pytest.raises(TrainingError, match=r"GiB more than there is.*sampling\.rows"):
+    with pytest.raises(TrainingError, match=r"GiB more than there is.*What helps most: .*--set"):
         run_align(dataset, tmp_path / "run")
 
     def out_of_memory(self, *arguments):
@@ -349,8 +358,15 @@ def test_too_little_memory_is_told_with_what_helps(dataset, tmp_path, monkeypatc
 
     monkeypatch.undo()
     monkeypatch.setattr(MoshiPolicy, "sample", out_of_memory)
-    with pytest.raises(TrainingError, match=r"Out of memory .*sampling\.rows"):
+    with pytest.raises(TrainingError, match=r"Out of memory .*What helps most: .*--set"):
         run_align(dataset, tmp_path / "run")
+
+
+def test_memory_is_what_always_stays_and_the_largest_stage():
+    gib = {"weights": 10, "keys and values": 30, "sampling: codec": 2, "scoring: codec": 2, "scoring: audio": 3}
+    parts = {name: n << 30 for name, n in (gib | {"updating: activations": 4}).items()}
+    assert memory.peak(parts) == (10 + 30 + 5) << 30
+    assert memory.advice(parts).startswith("What helps most: keys and values takes 30.0 GiB: --set sampling.rows")
 
 
 def test_presets_name_every_setting_and_paper_is_the_default():
@@ -363,7 +379,102 @@ def test_presets_name_every_setting_and_paper_is_the_default():
     assert sorted(names(yaml.safe_load(text))) == sorted(setting_names(AlignConfig()))
     assert load("paper") == AlignConfig()
     assert all("#" in line or line.endswith(":") or not line for line in text.splitlines())  # each with its meaning
-    assert PRESETS == ("paper", "single-gpu", "nano") and load("single-gpu").model.lora_rank == 32
+    assert PRESETS == ("paper", "paper-literal", "single-gpu", "nano") and load("single-gpu").model.lora_rank == 32
+    assert load("paper").rewards == RewardSettings() and load("paper-literal").rewards == LITERAL
+    assert load("paper-literal") == replace(AlignConfig(), rewards=LITERAL)
+
+
+def test_rewards_measure_as_the_dataset_did_unless_told_otherwise(dataset, tmp_path, capsys):
+    """The dataset's settings come after the preset's, and before those of a file and of --set."""
+    names = {"timeline.max_pause_s": "0.5", "vad.threshold": "0.4", "backchannel.max_backchannel_s": "0.8"}
+    own = with_overrides(EASY, names)
+    config = load("single-gpu", dataset=own)
+    assert (config.rewards.timeline.max_pause_s, config.vad.threshold, config.rewards.max_backchannel_s) == (
+        0.5,
+        0.4,
+        0.8,
+    )
+    assert differences(config, own) == [] == differences(load("nano", dataset=EASY), EASY)
+    (tmp_path / "mine.yaml").write_text("rewards: {timeline: {max_pause_s: 0.7}}")
+    changed = load("paper", tmp_path / "mine.yaml", {"vad.threshold": "0.5"}, own)
+    assert differences(changed, own) == [
+        "vad.threshold is 0.5, in the dataset 0.4",
+        "rewards.timeline.max_pause_s is 0.7, in the dataset 0.5",
+    ]
+    read = with_overrides(own, {"vad.backend": "transcript"})
+    assert differences(load("paper", dataset=read), read) == ["vad.backend is silero, in the dataset transcript"]
+
+    run_json = dataset.out / "run.json"
+    assert settings_of(json.loads(run_json.read_text())) == EASY
+    other = shutil.copytree(dataset.out, tmp_path / "other")
+    run = json.loads(run_json.read_text())
+    run["job"]["settings"]["timeline"]["max_pause_s"] = 0.5
+    (other / "run.json").write_text(json.dumps(run))
+    settings = [f"--set={name}={value}" for name, value in SMALL.items()]
+    arguments = "align", other, tmp_path / "run", "--policy", "tiny", "--dry-run", *settings
+    code, _, said = segkit(*arguments, capsys=capsys)
+    assert code == 0 and "measure otherwise" not in said
+    code, _, said = segkit(*arguments, "--set=rewards.timeline.max_pause_s=1", capsys=capsys)
+    assert code == 0 and "rewards.timeline.max_pause_s is 1.0, in the dataset 0.5" in said
+
+
+def test_every_evaluation_has_the_same_segments_and_the_same_chance(dataset, tmp_path, audible):
+    config = load("paper", overrides=SMALL | {"evaluation.segments": "2"})
+    stage = loop.set_up(dataset.out, "tiny", config, "cpu", tmp_path)
+    with Log(RunFolder(tmp_path), 0) as log:
+        found = [loop.evaluate(stage, config, step, log, lambda *_: None) for step in (0, 7)]
+        other = loop.evaluate(stage, replace(config, seed=1), 7, log, lambda *_: None)
+    assert found[0] == found[1] != other
+    assert {tuple(each) for each in found[0].values()} == {("reward", "diagnostics", "human")}
+    heard = [sorted(path.name for path in (tmp_path / "samples" / f"step-{step:06d}").iterdir()) for step in (0, 7)]
+    assert len(heard[0]) == len(found[0]) and heard[0][0].split("-reward")[0] == heard[1][0].split("-reward")[0]
+
+
+def test_every_step_has_chance_of_its_own(dataset, tmp_path, audible, monkeypatch):
+    rollout, drawn = loop.rollout, []
+
+    def kept(policy, scenes, completions, chance, *more):
+        drawn.append((completions, chance))
+        return rollout(policy, scenes, completions, chance, *more)
+
+    monkeypatch.setattr(loop, "rollout", kept)
+    run_align(dataset, tmp_path / "run", steps=2, evaluation__every=1)
+    evaluations, steps = ([chance for n, chance in drawn if n == size] for size in (1, 4))
+    assert len(evaluations) == 3 and len(set(evaluations)) == 1
+    assert len(steps) == 2 and len({*steps, *evaluations}) == 3
+
+
+def test_a_run_that_learnt_nothing_says_so(dataset, tmp_path, capsys):
+    """The small Moshi's own codec is noise, in which nobody hears speech: all completions are alike."""
+    settings = [f"--set={name}={value}" for name, value in (SMALL | {"steps": "1", "evaluation.segments": "0"}).items()]
+    code, printed, _ = segkit("align", dataset.out, tmp_path / "run", "--policy", "tiny", *settings, capsys=capsys)
+    assert code == 0 and "Nothing was learnt" in printed
+
+
+def test_weights_that_nobody_trained_are_noticed_before_the_first_update(dataset, tmp_path, audible, monkeypatch):
+    set_up = loop.set_up
+
+    def with_noise(*arguments):
+        stage = set_up(*arguments)
+        torch.nn.init.normal_(stage.policy.adapters()[0].lora_B.weight)
+        return stage
+
+    monkeypatch.setattr(loop, "set_up", with_noise)
+    with pytest.raises(TrainingError, match=r"KL divergence is not 0.*an adapter that was never loaded"):
+        run_align(dataset, tmp_path / "run")
+
+
+def test_a_device_is_named_with_its_number(monkeypatch):
+    assert resolve("cpu") == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    assert [resolve(name) for name in ("auto", "cuda", "cuda:0", "cpu")] == ["cuda:1", "cuda:1", "cuda:0", "cpu"]
+    for name in ("cuda:2", "cuda:", "cuda:x", "mps", ""):
+        with pytest.raises(UsageError, match=r"Expected auto, cpu, cuda:0, cuda:1"):
+            resolve(name)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert resolve("auto") == "cpu"
 
 
 def test_a_file_of_ones_own_changes_the_preset(tmp_path):
@@ -427,5 +538,6 @@ def test_a_dry_run_writes_nothing(dataset, tmp_path, capsys):
         "align", dataset.out, tmp_path / "run", "--policy", "tiny", "--dry-run", *settings, capsys=capsys
     )
     assert code == 0 and not (tmp_path / "run").exists()
-    for expected in ("4 steps of 4 groups of 4 completions", "peak", "One group:", "advantage"):
+    for expected in ("4 steps of 4 groups of 4 completions", "peak", "One group:", "advantage", "people"):
         assert expected in printed
+    assert "\N{HORIZONTAL ELLIPSIS}" not in printed  # everything fits 80 columns

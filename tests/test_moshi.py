@@ -1,5 +1,6 @@
 """The small random Moshi: sampling and training see the same model, and everything is on one clock."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -12,7 +13,6 @@ from moshi.utils.compile import no_compile
 
 from segkit.alignment.objective import token_log_probs
 from segkit.errors import UsageError
-from segkit.train import moshi
 from segkit.train.checkpoints import open_checkpoint
 from segkit.train.config import ModelConfig, OptimiserConfig, SamplingConfig
 from segkit.train.moshi import MoshiPolicy
@@ -20,6 +20,7 @@ from segkit.train.optimiser import MasterAdamW
 from segkit.train.policy import Completions
 from segkit.train.rollout import rollout
 from segkit.train.scenes import Scene
+from segkit.train.streaming import Generator, Sampler, can_compile, chance, draw
 from segkit.train.tiny import write_tiny_moshi
 
 FRAME = 1920
@@ -62,17 +63,18 @@ def sample(policy, user, force=None):
     """Completions and the text logits that sampling saw, (B, steps, V); `force` may overwrite audio tokens."""
     logits, steps = [], iter(range(10_000))
     with pytest.MonkeyPatch.context() as patch:
-        see, hear = moshi._Tape.on_logits, moshi._Tape.on_audio
+        see, hear = Generator.on_logits, Generator.on_audio
 
-        def on_audio(tape, tokens):
+        def on_audio(generator, tokens):
             if force:
                 force(next(steps), tokens)
-            hear(tape, tokens)
+            hear(generator, tokens)
 
-        patch.setattr(moshi._Tape, "on_logits", lambda tape, x: (logits.append(x[:, 0, 0].clone()), see(tape, x)))
-        patch.setattr(moshi._Tape, "on_audio", on_audio)
-        torch.manual_seed(0)
-        said = policy.sample(list(user), len(user), lambda *_: None)
+        patch.setattr(Generator, "on_logits", lambda each, x: (logits.append(x[:, 0, 0].clone()), see(each, x)))
+        patch.setattr(Generator, "on_audio", on_audio)
+        policy.sampler = Sampler(policy.lm, policy.sampling)  # hooks are bound when a generator is made
+        said = policy.sample(list(user), range(len(user)), len(user), lambda *_: None)
+        policy.sampler = Sampler(policy.lm, policy.sampling)
         return Completions.concatenate(said), torch.stack(logits, 1)
 
 
@@ -108,8 +110,7 @@ def assert_streaming_is_teacher_forcing(policy, user, lengths):
 def test_segments_of_different_lengths_in_one_pass_are_what_they_are_alone(policy, rows):
     """Also where a completion starts in the row in which another one has ended."""
     scenes = [scene(60, 38, seed=1), scene(131, 100, seed=2), scene(90, 88, seed=3)]
-    torch.manual_seed(0)
-    groups = rollout(policy, scenes, completions=3, rows=rows, hook=lambda *_: None)
+    groups = rollout(policy, scenes, completions=3, chance=(0,), rows=rows, hook=lambda *_: None)
     for each, group in zip(scenes, groups, strict=True):
         assert group.text.shape == (3, each.frames) and group.audio.shape == (3, 8, each.frames)
         assert torch.equal(group.user[0], policy.encode(torch.from_numpy(each.audio[None]))[0])
@@ -124,7 +125,7 @@ def test_cuda_graphs_replay_what_is_trained_on(tiny, dtype, largest):
     policy = load(tiny, ModelConfig(lora_rank=4, dtype=dtype), "cuda")
     disturb(policy)
     scenes = [scene(60, 38, seed=1), scene(131, 100, seed=2), scene(90, 88, seed=3)]
-    groups = rollout(policy, scenes, completions=3, rows=4, hook=lambda *_: None)
+    groups = rollout(policy, scenes, completions=3, chance=(0,), rows=4, hook=lambda *_: None)
     for group in groups:
         off = (token_log_probs(teacher_forced(policy, group), group.text, 0.7) - group.log_probs).abs()
         assert off.max() <= largest and off.mean() <= largest / 10
@@ -133,7 +134,7 @@ def test_cuda_graphs_replay_what_is_trained_on(tiny, dtype, largest):
 def test_bfloat16_samples_what_it_trains_on(tiny):
     policy = load(tiny, ModelConfig(lora_rank=4, dtype="bfloat16"))
     disturb(policy)
-    (group,) = rollout(policy, [scene(60, 38)], completions=3, rows=3, hook=lambda *_: None)
+    (group,) = rollout(policy, [scene(60, 38)], completions=3, chance=(0,), rows=3, hook=lambda *_: None)
     off = (token_log_probs(teacher_forced(policy, group), group.text, 0.7) - group.log_probs).abs()
     assert off.mean() < 0.05
 
@@ -180,17 +181,119 @@ def test_a_whole_file_is_coded_as_frame_by_frame(policy):
     torch.testing.assert_close(policy.decode(streamed)[0], decoded[0, 0], atol=1e-5, rtol=0)
 
 
-def test_moshi_itself_samples_the_same(policy):
-    """The first completion is what a plain loop over `LMGen`, fed as moshi's own inference does, returns."""
+def test_moshi_itself_is_on_the_same_clock(policy):
+    """A plain loop over `LMGen`, fed as moshi's own inference does and made to say the same, returns the same."""
     user = policy.encode(torch.from_numpy(noise(30)[None]))
-    said, _ = sample(policy, user)
-    generator = LMGen(policy.lm, temp=0.8, top_k=250, temp_text=0.7, top_k_text=0)
-    torch.manual_seed(0)
+    said, seen = sample(policy, user)
+    delays, logits, steps = policy.lm.delays[1:9], [], iter(range(31))
+
+    def say(tokens):
+        step = next(steps)
+        tokens[:] = said.text[:, step] if step < 30 else 3
+        for k, delay in enumerate(delays):
+            if 0 <= step - delay < 30:
+                audio[:, k, 0] = said.audio[:, k, step - delay]
+
+    audio = torch.zeros(1, 8, 1, dtype=torch.long)
+    generator = LMGen(policy.lm, on_text_hook=say, on_text_logits_hook=lambda x: logits.append(x[:, 0, 0].clone()))
     with no_compile(), generator.streaming(1), torch.no_grad():
-        assert generator.step(user[:, :, :1]) is None
-        returned = torch.cat([generator.step(user[:, :, i : i + 1]) for i in range(30)], 2)
-    assert torch.equal(returned[:, 1:], said.audio)
-    assert torch.equal(returned[:, 0], said.text)
+        assert generator.step(user[:, :, :1], audio) is None
+        returned = torch.cat([generator.step(user[:, :, i : i + 1], audio) for i in range(30)], 2)
+    assert torch.equal(returned[:, 1:], said.audio) and torch.equal(returned[:, 0], said.text)
+    torch.testing.assert_close(torch.stack(logits, 1), seen[:, :31], atol=1e-5, rtol=0)
+
+
+def test_audio_tokens_are_those_that_their_numbers_draw_from_the_depth_transformer(policy):
+    """Moshi's own pass for training gives the distribution of every audio token."""
+    user = policy.encode(torch.from_numpy(np.stack([noise(30, 1), noise(30, 2)])))
+    said, _ = sample(policy, user)
+    with torch.no_grad(), policy.updating():
+        logits = policy.lm(torch.cat([said.text[:, None], said.audio, said.user], 1)).logits  # (B, K, T, V)
+    for b in range(2):
+        numbers = chance(b, 32, 9)
+        for k, delay in enumerate(policy.lm.delays[1:9]):
+            frames = range(30 - delay)  # the text of the frame in which a late stream says it has to be known
+            drawn = draw(logits[b, k, : 30 - delay], 0.8, 250, torch.stack([numbers[t + delay, 1 + k] for t in frames]))
+            assert torch.equal(drawn, said.audio[b, k, : 30 - delay])
+
+
+def test_text_is_drawn_at_its_temperature(policy):
+    """From all of the distribution that the log-probabilities are of, by the first number of its frame."""
+    said, _ = sample(policy, policy.encode(torch.from_numpy(np.stack([noise(200, 1), noise(200, 2)]))))
+    logits = teacher_forced(policy, said)
+    drawn = [draw(logits[b], 0.7, 0, chance(b, 200, 9)[:, 0]) for b in range(2)]
+    assert torch.equal(torch.stack(drawn), said.text)
+    assert not torch.equal(draw(logits[0], 1.0, 0, chance(0, 200, 9)[:, 0]), said.text[0])
+
+
+@pytest.mark.parametrize("top_k", [0, 3])
+def test_tokens_are_drawn_with_their_probabilities(top_k):
+    logits = torch.tensor([1.0, -2.0, 0.5, 3.0, 0.0, 2.5])
+    numbers = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
+    drawn = draw(logits.expand(20_000, -1), 0.7, top_k, numbers)
+    expected = (logits / 0.7).softmax(-1)
+    if top_k:
+        expected = torch.where(logits >= logits.sort().values[-top_k], expected, 0.0)
+        expected /= expected.sum()
+    assert (torch.bincount(drawn, minlength=6) / 20_000 - expected).abs().max() <= 1e-4
+    edge = torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64)
+    assert draw(torch.tensor([[-1e4, 0.0, -1e4]] * 2), 0.7, top_k, edge).tolist() == [1, 1]
+
+
+def test_a_completion_is_the_same_alone_and_in_any_company(policy):
+    """In any order, in any row, after any other, and in a group of any size; another seed, step or number is not."""
+    scenes = [scene(60, 38, seed=1), scene(131, 100, seed=2), scene(90, 88, seed=3), scene(60, 38, seed=1)]
+    scenes[3] = dataclasses.replace(scenes[3], repeat=1)
+
+    def said(chosen, completions=3, chance=(0, 7), rows=5):
+        groups = rollout(policy, [scenes[i] for i in chosen], completions, chance, rows, lambda *_: None)
+        return {
+            i: [(g.text, g.audio) for g in map(group.__getitem__, thirds)]
+            for i, group in zip(chosen, groups, strict=True)
+        }
+
+    thirds = [slice(n, n + 1) for n in range(3)]
+    together = said([0, 1, 2, 3])
+    for others in (said([2, 3, 1, 0], rows=2), said([1]), said([0, 1, 2, 3], rows=64), said([3], completions=5)):
+        for i, group in others.items():
+            for one, two in zip(together[i], group, strict=True):
+                assert torch.equal(one[0], two[0]) and torch.equal(one[1], two[1])
+    ways = [together[0], together[3], said([0], chance=(0, 8))[0], said([0], chance=(1, 7))[0]]
+    assert len({tuple(text.flatten().tolist()) for group in ways for text, _ in group}) == 12
+
+
+def test_what_is_kept_between_passes_is_not_heard(tiny):
+    """A pass after others of the same and of another shape, and after an update, is that of a new sampler."""
+    policy = load(tiny)
+    scenes = [scene(60, 38, seed=1), scene(131, 100, seed=2)]
+    turns = [scenes[:1], scenes[:1], scenes, scenes[:1]]
+    for turn, staged in enumerate(turns):
+        disturb(policy, by=0.02)
+        (kept, *_) = rollout(policy, staged, 3, (turn,), 3, lambda *_: None)
+        assert not policy.lm.is_streaming
+        policy.sampler = Sampler(policy.lm, policy.sampling) if turn == 2 else policy.sampler
+        fresh = load(tiny)
+        for name, weight in fresh.trainable().items():
+            weight.data.copy_(policy.trainable()[name])
+        (new, *_) = rollout(fresh, staged, 3, (turn,), 3, lambda *_: None)
+        assert torch.equal(kept.text, new.text) and torch.equal(kept.audio, new.audio)
+        off = token_log_probs(teacher_forced(policy, kept), kept.text, 0.7) - kept.log_probs
+        assert off.abs().max() <= 1e-4
+
+
+def test_without_a_compiler_sampling_goes_on_and_says_so(monkeypatch):
+    def broken(function):
+        raise RuntimeError("Failed to find C compiler. Please specify via CC environment variable.\nmore")
+
+    monkeypatch.delenv("NO_TORCH_COMPILE", raising=False)
+    monkeypatch.setattr(torch, "compile", broken)
+    can_compile.cache_clear()
+    with pytest.warns(UserWarning, match=r"Failed to find C compiler.*apt-get install gcc"):
+        assert not can_compile("cpu")
+    can_compile.cache_clear()
+    monkeypatch.setenv("NO_TORCH_COMPILE", "1")
+    assert not can_compile("cpu")  # and no warning
+    can_compile.cache_clear()
 
 
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
@@ -235,7 +338,7 @@ def test_words_are_read_off_the_text(policy):
 
 def test_the_memory_that_can_be_counted_is_counted(tiny):
     policy = load(tiny, MODELS["all weights"])
-    parts = policy.memory(rows=3, frames=50, microbatch=1, scored_frames=20)
+    parts = policy.memory(rows=3, frames=50, completions=4, microbatch=1, scored_frames=20)
     copies = sum(p.numel() for name, p in policy.lm.named_parameters() if not name.startswith(("depformer", "linears")))
     once = sum(p.numel() for p in [*policy.lm.parameters(), *policy.codec.parameters()])
     assert parts["weights"] == 4 * (once + copies)
@@ -245,9 +348,11 @@ def test_the_memory_that_can_be_counted_is_counted(tiny):
     optimiser.step(0)
     moments = sum(t.numel() for name, t in optimiser.state().items() if ":exp_avg" in name)
     assert parts["gradients and optimiser"] == 4 * (gradients + moments)
-    with moshi._attention_over(policy.lm.transformer, 52), policy.lm.streaming(3):
-        caches = [layer.self_attn._streaming_state.kv_cache.cache for layer in policy.lm.transformer.layers]
-        assert parts["sampling: keys and values"] == sum(c.numel() * c.element_size() for c in caches)
+    policy.sample(list(torch.zeros(3, 8, 50, dtype=torch.long)), range(3), 3, lambda *_: None)
+    states = [state for name, state in policy.sampler._state.items() if name.endswith("self_attn")]
+    caches = [state.kv_cache.cache for state in states if state.kv_cache is not None]
+    assert len(caches) == 2 and caches[0].shape[3] % 8 == 0
+    assert parts["keys and values"] == sum(c.numel() * c.element_size() for c in caches)
     assert policy.lm.transformer.layers[0].self_attn.context == 3000
 
 

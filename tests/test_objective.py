@@ -82,6 +82,21 @@ def test_equal_rewards_and_an_unchanged_policy_give_a_gradient_of_exactly_zero()
     assert float(loss.kl) == 0.0
 
 
+@pytest.mark.parametrize("advantage", [1.0, -1.0, 0.0])
+@pytest.mark.parametrize("nats", [-1000.0, -100.0, 100.0, 1000.0])
+def test_any_ratio_gives_numbers(advantage, nats):
+    """And a gradient where there is one: the likelier a bad token has become, the harder it is held back."""
+    logits, _, tokens, _, _, scored = case(3)
+    same = token_log_probs(torch.tensor(logits), torch.tensor(tokens), TEMPERATURE)
+    leaf = torch.tensor(logits, dtype=torch.float32, requires_grad=True)
+    loss = loss_of(leaf, leaf.detach(), tokens, same - nats, np.full(len(logits), advantage), scored, beta=0.0)
+    loss.loss.backward()
+    assert torch.isfinite(loss.loss) and torch.isfinite(leaf.grad).all() and torch.isfinite(loss.ratio_off)
+    pushed = bool(leaf.grad.abs().max() > 1.0)
+    assert pushed == (advantage < 0 < nats)
+    assert advantage or (loss.loss.item() == 0 and not leaf.grad.any())
+
+
 def test_what_is_not_scored_may_be_anything():
     logits, reference, tokens, old, advantages, scored = case(1)
     clean = loss_of(logits, reference, tokens, old, advantages, scored).loss

@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segkit.alignment.rewards import CHOICES, LITERAL, RewardSettings, backchannel, pad, score, utterances
+from segkit.alignment.rewards import CHOICES, LITERAL, RewardSettings, backchannel, human, pad, score, utterances
 from segkit.errors import UsageError
 from segkit.schemas.settings import with_overrides
 from segkit.segmenters import timeline
 
-OURS = RewardSettings()
-READINGS = pytest.mark.parametrize("reading", [OURS, LITERAL], ids=["ours", "literal"])
+OURS, ONSET = RewardSettings(), RewardSettings(response="onset")
+READINGS = pytest.mark.parametrize("reading", [OURS, ONSET, LITERAL], ids=["ours", "onset", "literal"])
 
 PAUSE = {"axis": "pause", "duration_s": 8.0}
 TURN = {"axis": "turn_taking", "duration_s": 10.0, "turn_end_s": 5.0}
@@ -39,12 +39,20 @@ CASES = [
     ("a backchannel is no response", TURN, [[5.2, 5.9]], -5, -5),
     ("exactly 1 s is none either", TURN, [[5.2, 6.2]], -5, -5),
     ("a backchannel before the response", TURN, [[2.0, 2.5], [5.7, 8.0]], -0.7, -0.7),
-    ("a response in pieces is one utterance", TURN, [[5.3, 5.9], [6.2, 6.9]], -0.3, -0.3),
+    ("stammering is no response", TURN, [[5.3, 5.9], [6.2, 6.9]], -5, -0.3),
+    ("stammering before the response delays it not", TURN, [[5.3, 5.9], [6.8, 8.0]], -0.3, -0.3),
+    ("stammering, a long silence, then the response", TURN, [[5.1, 5.9], [6.2, 6.9], [8.0, 9.5]], -3, -0.1),
+    ("an IPU of exactly 1 s is not enough", TURN, [[5.3, 6.3], [6.5, 7.0]], -5, -0.3),
     ("a small overlap", TURN, [[4.8, 7.0]], 0, 0.2),
     ("barging in by a hair", TURN, [[4.799, 7.0]], -5, 0.201),
     ("barging in", TURN, [[1.0, 7.0]], -5, 4),
     ("barging in, then a response", TURN, [[1.0, 2.5], [5.2, 9.0]], -5, 4),
+    ("barging in with pieces, then a response", TURN, [[2.0, 2.6], [2.9, 3.5], [5.2, 9.0]], -5, 3),
     ("talking all the time", TURN, [[-20.0, 20.0]], -5, 5),
+    ("still talking when the turn begins, then a response", TURN, [[-3.0, 1.5], [5.2, 7.0]], -0.2, 5),
+    ("the same with a short silence at the beginning", TURN, [[-3.0, -0.4], [0.5, 1.8], [5.2, 7.0]], -0.2, 4.5),
+    ("the same with a long one", TURN, [[-3.0, -0.6], [0.5, 1.8], [5.2, 7.0]], -5, 4.5),
+    ("begins with the turn", TURN, [[0.0, 1.5], [5.2, 7.0]], -5, 5),
     ("bursts from the user's turn on", TURN, BURSTS, -5, 4),
     ("too late to be seen as long", TURN, [[9.5, 12.0]], -5, -5),
     #
@@ -65,13 +73,23 @@ CASES = [
     #
     ("a response", INTERRUPTION, [[1.0, 6.5], [9.3, 12.0]], -0.3, -0.3),
     ("at once", INTERRUPTION, [[1.0, 6.5], [9.0, 12.0]], 0, 0),
-    ("a short response counts", INTERRUPTION, [[9.6, 9.9]], -0.6, -0.6),
+    ("a short sound is no response", INTERRUPTION, [[9.6, 9.9]], -6, -0.6),
+    ("exactly 1 s is none either", INTERRUPTION, [[9.6, 10.6]], -6, -0.6),
+    ("a short sound before the response", INTERRUPTION, [[9.6, 9.9], [11.0, 13.0]], -2, -0.6),
+    ("a response that begins with a short sound", INTERRUPTION, [[9.6, 9.9], [10.8, 13.0]], -0.6, -0.6),
     ("silence", INTERRUPTION, [], -6, -6),
     ("never stops talking", INTERRUPTION, [[0.0, 15.0]], -6, 0),
-    ("talks through the end, then stops", INTERRUPTION, [[7.0, 9.5]], -6, 0),
-    ("talks through the end, then responds", INTERRUPTION, [[7.0, 9.5], [9.8, 12.0]], -0.8, 0),
-    ("ends with the interruption", INTERRUPTION, [[7.0, 9.0]], -6, -6),
-    ("IPUs, not utterances", INTERRUPTION, [[8.0, 8.9], [9.2, 12.0]], -0.2, -0.2),
+    ("never stops for long", INTERRUPTION, [[0.0, 8.0], [9.0, 15.0]], -6, 0),
+    ("stops before the interruption, not for long", INTERRUPTION, [[1.0, 5.5], [6.2, 12.0]], -6, 0),
+    ("begins with the interruption", INTERRUPTION, [[6.0, 15.0]], -6, 0),
+    ("a little early", INTERRUPTION, [[1.0, 6.5], [8.8, 12.0]], 0, 0),
+    ("early by a hair too much", INTERRUPTION, [[1.0, 6.5], [8.799, 12.0]], -0.201, 0),
+    ("early costs as much as late", INTERRUPTION, [[1.0, 6.5], [7.7, 12.0]], -1.3, 0),
+    ("early by more than there is to lose", INTERRUPTION | {"duration_s": 10.5}, [[6.5, 10.4]], -1.5, 0),
+    ("talks through the end, then responds", INTERRUPTION, [[7.0, 9.5], [9.8, 12.0]], -2, 0),
+    ("talks through the end, is silent, then responds", INTERRUPTION, [[1.0, 9.5], [10.8, 12.0]], -1.8, 0),
+    ("begins and ends with the interruption", INTERRUPTION, [[7.0, 9.0]], -6, -6),
+    ("has ended before the interruption, then responds", INTERRUPTION, [[6.5, 7.9], [9.5, 11.0]], -0.5, -0.5),
     ("outlasts the segment", INTERRUPTION | {"interruption_end_s": 16.0}, [[1.0, 15.0]], 0, 0),
 ]
 
@@ -88,6 +106,35 @@ def test_by_hand(segment, speech, ours, literal):
         (value,) = score(segment, [activity(speech)], reading).value
         assert value == pytest.approx(expected, abs=1e-9)
         assert str(value + 0.0) == str(value)  # no -0.0 in the logs
+
+
+# The reading before stammering was closed, from the same table: segment, speech, reward
+ONSETS = [
+    (TURN, [[5.3, 5.9], [6.2, 6.9]], -0.3),
+    (TURN, [[-3.0, 1.5], [5.2, 7.0]], -5),
+    (INTERRUPTION, [[9.6, 9.9]], -0.6),
+    (INTERRUPTION, [[7.0, 9.5]], -6),
+    (INTERRUPTION, [[7.0, 9.5], [9.8, 12.0]], -0.8),
+    (INTERRUPTION, [[8.0, 8.9], [9.2, 12.0]], -0.2),
+]
+
+
+@pytest.mark.parametrize("segment, speech, expected", ONSETS)
+def test_an_onset_is_enough_where_that_is_asked(segment, speech, expected):
+    assert score(segment, [activity(speech)], ONSET).value == pytest.approx(expected)
+
+
+def test_people_do_well():
+    """The agents of recordings: they speak before the segment, and answer an interruption before it has ended."""
+    before = [[-6.0, -2.0], [-1.5, 0.8]]
+    assert human(PAUSE | {"agent_activity": []}, OURS).value == 0
+    assert human(TURN | {"agent_activity": [*before, [5.2, 6.0], [6.3, 9.0]]}, OURS).value == pytest.approx(-0.2)
+    assert human(BACKCHANNEL | {"agent_activity": [*before, *BACKCHANNEL["backchannels"]]}, OURS).value >= 0.8
+    talks = [[2.0, 6.9], [8.6, 9.4], [9.7, 14.0]]
+    assert human(INTERRUPTION | {"agent_activity": [*before, *talks]}, OURS).value == pytest.approx(-0.4)
+    parquet = np.empty(2, object)
+    parquet[:] = [np.array(each) for each in talks[1:]]
+    assert human(INTERRUPTION | {"agent_activity": parquet}, OURS).value == pytest.approx(-0.4)
 
 
 def test_without_true_backchannels_silence_is_perfect():
@@ -129,11 +176,14 @@ def same(left: tuple, right: tuple) -> bool:
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(group=groups)
 def test_utterances_equal_the_timeline(group):
-    speech = pad(group, 9.0)
-    for joined, alone in zip(utterances(speech, OURS.timeline), group, strict=True):
-        expected = timeline.speech(timeline.clip(alone, 0.0, 9.0), OURS.timeline).utterances
-        assert np.array_equal(joined[: len(expected)], expected)
-        assert np.isnan(joined[len(expected) :]).all()
+    found = utterances(pad(group, 9.0), OURS.timeline)
+    for *joined, alone in zip(*found, group, strict=True):
+        ipus = timeline.clip(alone, 0.0, 9.0)
+        spans = timeline.speech(ipus, OURS.timeline).utterances
+        lengths = [timeline.durations(timeline.clip(ipus, *span)) for span in spans]
+        for each, expected in zip(joined, (spans, [x.max() for x in lengths], [x.sum() for x in lengths]), strict=True):
+            assert np.allclose(each[: len(spans)], np.reshape(expected, each[: len(spans)].shape), atol=1e-9)
+            assert np.isnan(each[len(spans) :]).all()
 
 
 @READINGS
@@ -154,9 +204,23 @@ def test_speech_outside_the_segment_changes_nothing(completion, reading):
     for segment in SEGMENTS:
         end_s = segment["duration_s"]
         inside = timeline.clip(completion, 0.0, end_s)
-        around = np.concatenate([[[-3.0, -0.1]], inside, [[end_s + 0.1, end_s + 4.0]]])
+        around = np.concatenate([[[-3.0, -1.001]], inside, [[end_s + 0.1, end_s + 4.0]]])
         assert same(score(segment, [inside], reading), score(segment, [around], reading))
-        assert same(score(segment, [inside], reading), score(segment, [completion], reading))
+        late = timeline.clip(completion, -1.0, end_s)  # what was under way when the segment began
+        assert same(score(segment, [late], reading), score(segment, [completion], reading))
+        if segment is not TURN or reading is not OURS:
+            assert same(score(segment, [inside], reading), score(segment, [late], reading))
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(completion=tracks())
+def test_no_response_is_better_than_the_onset_that_was_enough_before(completion):
+    """What is a response now was one before, and nobody gains but who was still talking when the turn began."""
+    ours, onset = (score(TURN, [completion], reading) for reading in (OURS, ONSET))
+    under_way = len(timeline.clip(completion, -1.0, 0.0)) > 0
+    assert under_way or ours.value <= onset.value
+    responded = score(INTERRUPTION, [completion], OURS).diagnostics["longest_s"]
+    assert np.isnan(responded) or responded > 1.0
 
 
 def largest_matching(near: list[list[bool]], taken: frozenset[int] = frozenset()) -> int:
@@ -200,16 +264,23 @@ def test_diagnostics():
     approx, nan = pytest.approx, float("nan")
     assert diagnostics(PAUSE, []) == {"takeovers": 0, "longest_s": 0}
     assert diagnostics(PAUSE, [[0.5, 2.0], [3.5, 6.0]]) == {"takeovers": 2, "longest_s": 2.5}
-    assert diagnostics(TURN, [[5.4, 7.0]]) == {"delay_s": 0.4, "responded": 1, "barged_in": 0}
-    assert diagnostics(TURN, []) == approx({"delay_s": nan, "responded": 0, "barged_in": 0}, nan_ok=True)
-    assert diagnostics(TURN, [[2.0, 7.0]]) == approx({"delay_s": nan, "responded": 0, "barged_in": 1}, nan_ok=True)
-    assert diagnostics(TURN, [[2.0, 7.0]], LITERAL) == {"delay_s": -3, "responded": 1, "barged_in": 1}
+    turn = diagnostics(TURN, [[4.1, 4.2], [5.4, 5.8], [6.0, 7.4]])
+    assert turn == approx({"delay_s": 0.4, "responded": 1, "barged_in": 0, "longest_s": 1.4, "speech_share": 0.9})
+    none = {"delay_s": nan, "responded": 0, "longest_s": nan, "speech_share": nan}
+    assert diagnostics(TURN, []) == approx(none | {"barged_in": 0}, nan_ok=True)
+    assert diagnostics(TURN, [[2.0, 7.0]]) == approx(none | {"barged_in": 1}, nan_ok=True)
+    literal = {"delay_s": -3, "responded": 1, "barged_in": 1, "longest_s": 5, "speech_share": 1}
+    assert diagnostics(TURN, [[2.0, 7.0]], LITERAL) == literal
     counts = diagnostics(BACKCHANNEL, [[0.1, 0.2], [3.0, 3.4], [5.0, 7.0]])
     assert counts == {"true_positives": 1, "false_positives": 2, "false_negatives": 1, "takeovers": 1}
     talks = [[5.0, 6.5], [8.0, 9.5], [10.0, 12.0]]
-    assert diagnostics(INTERRUPTION, talks) == {"delay_s": 1, "responded": 1, "overlap_s": 1.5}
-    assert diagnostics(INTERRUPTION, talks, LITERAL) == {"delay_s": 0, "responded": 1, "overlap_s": 1.5}
-    assert diagnostics(INTERRUPTION, []) == approx({"delay_s": nan, "responded": 0, "overlap_s": 0}, nan_ok=True)
+    of_response = {"delay_s": 1, "responded": 1, "overlap_s": 1.5, "longest_s": 2, "speech_share": 0.875}
+    assert diagnostics(INTERRUPTION, talks) == approx(of_response)
+    assert diagnostics(INTERRUPTION, talks, ONSET) == approx(of_response | {"speech_share": 1})
+    assert diagnostics(INTERRUPTION, talks, LITERAL) == approx(
+        of_response | {"delay_s": 0, "longest_s": 1.5, "speech_share": 1}
+    )
+    assert diagnostics(INTERRUPTION, []) == approx(none | {"overlap_s": 0}, nan_ok=True)
 
 
 @READINGS

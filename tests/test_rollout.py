@@ -31,7 +31,7 @@ class Echo:
     def encode(self, audio):
         return audio.view(len(audio), -1, FRAME).transpose(1, 2)
 
-    def sample(self, users, rows, hook):
+    def sample(self, users, seeds, rows, hook):
         nothing = [torch.zeros(1, user.shape[1]) for user in users]
         return [Completions(u[None], n.long(), u[None], n) for u, n in zip(users, nothing, strict=True)]
 
@@ -56,7 +56,7 @@ def test_what_is_said_is_scored_where_it_is_heard(segments, config):
     """Speech that leaves the policy in the frame it was heard in lies where the dataset has it, on every axis."""
     drawn = [(row, 7.0) for row, _ in segments.first(2)]
     scenes = segments.stage(drawn, config, FRAME)
-    groups = rollout(Echo(), scenes, completions=2, rows=5, hook=lambda *_: None)
+    groups = rollout(Echo(), scenes, completions=2, chance=(0,), rows=5, hook=lambda *_: None)
     detector = vad.load(VadSettings())
     spoken = activities(Echo(), scenes, listen(Echo(), groups), detector)
     off_s = []
@@ -77,7 +77,7 @@ def test_what_is_said_is_scored_where_it_is_heard(segments, config):
 
 def test_gain_does_not_matter(segments, config):
     scenes = segments.stage(segments.first(1), config, FRAME)
-    groups = rollout(Echo(), scenes, 2, 8, hook=lambda *_: None)
+    groups = rollout(Echo(), scenes, 2, (0,), 8, hook=lambda *_: None)
     detector = vad.load(VadSettings())
     values = []
     for gain in (0.5, 1.0, 2.0):

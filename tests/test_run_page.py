@@ -44,7 +44,11 @@ def run(tmp_path):
 
 def _facts(step):
     return {
-        axis: {"reward": {"timing": reward / (1 + step)}, "diagnostics": {"delay_s": 0.0}}
+        axis: {
+            "reward": {"timing": reward / (1 + step)},
+            "diagnostics": {"delay_s": 0.0},
+            "human": {"reward": {"timing": -0.03125}, "diagnostics": {"delay_s": None}},
+        }
         for axis, reward in REWARDS.items()
     }
 
@@ -59,9 +63,10 @@ def test_a_run_shows_all_axes(run, tmp_path):
     labels = [a["aria-label"] for a in page.all("svg") if a.get("role") == "img"]
     assert len(labels) == 4 * 2 + 2
     assert "reward: timing. train: -0.25 at step 1, -0.125 at step 3; validation: -0.5 at step 0, -0.125" in labels[0]
+    assert labels[0].endswith("recorded agents: -0.0312 at step 0, -0.0312 at step 3")
     assert {"KL divergence.", "zero std."} <= {label[: label.index(".") + 1] for label in labels}
     assert len(page.all("audio")) == len(page.all("article", "clip")) == 8
-    assert re.search(r"-3\.00</td><td>-0\.75</td><td class=\"better\">\+2\.25", page.source)
+    assert re.search(r"-3\.00</td><td>-0\.75</td><td class=\"better\">\+2\.25</td><td>-0\.03</td>", page.source)
 
 
 def test_a_run_of_a_single_line_has_a_page(run, tmp_path):
@@ -71,23 +76,24 @@ def test_a_run_of_a_single_line_has_a_page(run, tmp_path):
     write_report(run, tmp_path / "run.html")
     page = Page(tmp_path / "run.html")
     assert (
-        len(page.all("circle")) == 8
-        and {a["class"] for a in page.all("circle")} == {"main"}
+        len(page.all("circle")) == 12
+        and [a["class"] for a in page.all("circle")] == ["main", "people", "main"] * 4
         and not page.all("table")
         and not page.all("audio")
     )
 
 
 def test_curves_are_what_the_log_says(run, tmp_path):
-    """The first chart: the reward of pauses from step 0 to 3, from -0.5 to -0.125."""
+    """The first chart: the reward of pauses from step 0 to 3, from -0.5 to -0.125; people get -0.03125."""
     write_report(run, tmp_path / "run.html")
-    lines = Page(tmp_path / "run.html").all("polyline")[:2]
+    lines = Page(tmp_path / "run.html").all("polyline")[:3]
     logged = {step: -0.5 / (1 + step) for step in range(4)}
-    for line, steps in zip(lines, ((1, 2, 3), (0, 3)), strict=True):
+    people = dict.fromkeys((0, 3), -0.03125)
+    for line, steps, of in zip(lines, ((1, 2, 3), (0, 3), (0, 3)), (logged, logged, people), strict=True):
         points = [tuple(map(float, point.split(","))) for point in line["points"].split()]
-        places = [(42 + 252 * step / 3, 100 - 94 * (logged[step] + 0.5) / 0.375) for step in steps]
+        places = [(42 + 252 * step / 3, 100 - 94 * (of[step] + 0.5) / 0.46875) for step in steps]
         assert np.array(points) == pytest.approx(np.array(places), abs=0.06)
-    assert [line["class"] for line in lines] == ["faint", "main"]
+    assert [line["class"] for line in lines] == ["faint", "main", "people"]
     overall = Page(tmp_path / "run.html").all("polyline")[-2:]
     assert [line["class"] for line in overall] == ["main", "main"]
     assert all(line["points"].startswith("126.0,") for line in overall)  # from step 1 on the same scale, 0 to 3

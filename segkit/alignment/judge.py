@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segkit.errors import MissingExtraError, UsageError
+from segkit.schemas import Intervals
 from segkit.schemas.settings import fingerprint
 
 PROMPT = """\
@@ -62,11 +63,30 @@ class JudgeSettings:
 
 
 class Line(NamedTuple):
-    """Something said, a word or more, by "user" or "agent"."""
+    """Something said, an utterance or a part of it, by "user" or "agent"."""
 
     speaker: str
     start_s: float
     text: str
+
+
+def by_utterance(speaker: str, words: Iterable[tuple[float, str]], utterances: Intervals) -> list[Line]:
+    """A line for each utterance in which a speaker says words, at the utterance's start.
+
+    Args:
+        speaker: "user" or "agent".
+        words: (start_s, text) of each; a word outside of all utterances belongs to the nearest one.
+        utterances: of the speaker, (n, 2) seconds; without any, all words are one.
+
+    >>> by_utterance("user", [(4.0, "well"), (0.3, "you"), (-0.1, "are")], np.array([[0.0, 1.0], [3.9, 5.0]]))
+    [Line(speaker='user', start_s=0.0, text='are you'), Line(speaker='user', start_s=3.9, text='well')]
+    """
+    said: dict[float, list[str]] = {}
+    for start_s, text in sorted(words):
+        away_s = np.maximum(utterances[:, 0] - start_s, start_s - utterances[:, 1]).clip(0)
+        begun_s = float(utterances[away_s.argmin(), 0]) if len(utterances) else min([*said, start_s])
+        said.setdefault(begun_s, []).append(text)
+    return [Line(speaker, begun_s, " ".join(texts)) for begun_s, texts in said.items()]
 
 
 def dialogue(lines: Iterable[Line]) -> str:

@@ -21,6 +21,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+LARGEST_LOG_RATIO = 20.0
+"""Nats; float32 overflows at 88, and infinity times an advantage of 0 is no number."""
+
 
 class Loss(NamedTuple):
     """The loss, with a gradient, and what to watch, without one; each a scalar, the mean over completions.
@@ -76,6 +79,8 @@ def grpo(
     advantage = advantages[:, None].expand_as(scored)[scored]
 
     log_ratio = pi.gather(-1, tokens[scored][:, None]).squeeze(-1) - old_log_probs[scored]
+    # A ratio beyond any use is held where its square is still a number; its gradient, ratio x d log pi, goes on.
+    log_ratio = log_ratio + (log_ratio.clamp(-LARGEST_LOG_RATIO, LARGEST_LOG_RATIO) - log_ratio).detach()
     ratio = log_ratio.exp()
     free, held = ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage
     # The gradient of sum p (log p - log r) is that of sum c log p with c = p (log p - log r) held fixed, and

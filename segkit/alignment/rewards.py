@@ -2,9 +2,12 @@
 
 Source: arXiv 2606.11167, section 3.4. Each reward scores a group of G completions of one segment at
 once, from the voice activity of the generated audio. The paper's text leaves loopholes that
-optimisation finds: an agent that barges in, stutters, or never stops talking. They are closed by
+optimisation finds: an agent that barges in, stammers, or never stops talking. They are closed by
 default; `LITERAL` is the text. Times are seconds from the start of the segment; speech outside the
-segment is cut off before anything else.
+segment is cut off before anything else, but for what says whether an utterance was under way when it began.
+
+What people do is the measure of a reward: the agent of the recording, scored like a completion, should do
+well (`segkit align` shows it beside the model; docs/align.md has figures).
 
     >>> answers, barges_in, is_silent = np.array([[5.5, 8.0]]), np.array([[2.0, 8.0]]), np.empty((0, 2))
     >>> segment = {"axis": "turn_taking", "duration_s": 10.0, "turn_end_s": 5.0}
@@ -33,7 +36,7 @@ CHOICES = {
     "unit": ("utterance", "ipu"),
     "barge_in": ("no-response", "literal"),
     "matching": ("one-to-one", "literal"),
-    "response": ("onset", "literal"),
+    "response": ("sustained", "onset", "literal"),
 }
 """The settings that are a choice, and what there is to choose from."""
 
@@ -45,11 +48,13 @@ class RewardSettings:
     timeline: TimelineSettings = field(default_factory=TimelineSettings)  # paper 3.4: grouped as the segments are
     max_backchannel_s: float = 1.0  # paper 3.4: longer speech is a takeover or a response
     tolerance_s: float = 1.0  # paper 3.4: of the onset of a backchannel around the true one
-    max_overlap_s: float = 0.2  # segkit: starting earlier than this before the end of the turn is barging in
+    max_overlap_s: float = 0.2  # segkit: starting earlier than this before the end of the user's speech is early
     unit: str = "utterance"  # segkit: bursts just short enough are one takeover; "ipu": the paper's interval
     barge_in: str = "no-response"  # segkit: barging in is no response; "literal": it has a negative delay
     matching: str = "one-to-one"  # segkit: a true backchannel is hit once; "literal": as often as one is near
-    response: str = "onset"  # segkit: a response starts after the interruption; "literal": any speech after it
+    response: str = "sustained"  # segkit: an utterance with an IPU longer than a backchannel, which has begun after
+    # the user's; "onset": one longer than that in all, or, to an interruption, any IPU that starts after it;
+    # "literal": any speech after the interruption
 
     def __post_init__(self) -> None:
         for name, known in CHOICES.items():
@@ -82,9 +87,10 @@ def score(segment: Mapping[str, Any], activities: Sequence[Intervals], settings:
         activities: the generated speech of each of the G completions, sorted and disjoint, (n, 2) seconds.
         settings: thresholds and readings.
     """
-    duration_s = segment["duration_s"]
-    speech = pad(activities, duration_s)
-    match Axis(segment["axis"]):
+    axis, duration_s = Axis(segment["axis"]), segment["duration_s"]
+    looks_back = axis is Axis.TURN_TAKING and settings.response == "sustained"
+    speech = pad(activities, duration_s, settings.timeline.max_pause_s if looks_back else 0.0)
+    match axis:
         case Axis.PAUSE:
             return pause(speech, settings)
         case Axis.TURN_TAKING:
@@ -94,6 +100,16 @@ def score(segment: Mapping[str, Any], activities: Sequence[Intervals], settings:
         case Axis.INTERRUPTION:
             span_s = segment["interruption_start_s"], segment["interruption_end_s"]
             return interruption(speech, *span_s, duration_s, settings)
+
+
+def human(segment: Mapping[str, Any], settings: RewardSettings) -> Reward:
+    """What the agent of the recording gets in its own segment, G = 1: a reward by which people do badly is wrong.
+
+    Args:
+        segment: a row of `segkit.schemas.arrow.SEGMENTS`; also its `agent_activity` is read.
+        settings: thresholds and readings.
+    """
+    return score(segment, [np.array(list(segment["agent_activity"]), float).reshape(-1, 2)], settings)
 
 
 def pause(speech: Speeches, settings: RewardSettings) -> Reward:
@@ -112,26 +128,34 @@ def pause(speech: Speeches, settings: RewardSettings) -> Reward:
 
 
 def turn_taking(speech: Speeches, turn_end_s: float, duration_s: float, settings: RewardSettings) -> Reward:
-    """Minus the delay of the response: the first utterance that is longer than a backchannel.
+    """Minus the delay of the response: the first utterance with an IPU that is longer than a backchannel.
 
-    Without one, the delay is the time from the end of the turn to the end of the segment. By default
-    an utterance that barges in gets that too, and one that overlaps a little has no delay.
+    Without one, the delay is the time from the end of the turn to the end of the segment. By default that is
+    also what barging in costs: an utterance longer than a backchannel, in whatever pieces, that begins during
+    the turn. One that was under way when the turn began is neither that nor a response, and one that overlaps
+    the end of the turn a little has no delay. In the paper's text, any utterance longer than a backchannel is
+    a response.
 
     Source: arXiv 2606.11167, section 3.4. Diagnostics: `delay_s` (NaN without a response), `responded`,
-    `barged_in`.
+    `barged_in`, `longest_s` and `speech_share` of the response.
 
     Args:
-        speech: (G, n, 2) seconds, cut to the segment.
+        speech: (G, n, 2) seconds, cut to the segment and `max_pause_s` before it.
         turn_end_s: the end of the user's turn.
         duration_s: the end of the segment.
-        settings: `max_backchannel_s`, `max_overlap_s`, `barge_in`; utterances whatever the `unit`.
+        settings: `max_backchannel_s`, `max_overlap_s`, `barge_in`, `response`; utterances whatever the `unit`.
     """
     turns = utterances(speech, settings.timeline)
-    delay_s = _first(turns, durations(turns) > settings.max_backchannel_s) - turn_end_s
-    barged_in = seconds(delay_s) < -settings.max_overlap_s
+    sustained = settings.response == "sustained"
+    long = durations(turns.spans) > settings.max_backchannel_s
+    if sustained:
+        long &= turns.spans[..., 0] >= 0
+    barged_in = seconds(_first(turns.spans, long) - turn_end_s) < -settings.max_overlap_s
+    response = long & (turns.longest_s > settings.max_backchannel_s) if sustained else long
+    delay_s = _first(turns.spans, response) - turn_end_s
     if settings.barge_in == "no-response":
         delay_s = np.where(barged_in, np.inf, np.maximum(delay_s, 0.0))
-    return _minus_delay(delay_s, duration_s - turn_end_s, barged_in=barged_in.astype(float))
+    return _minus_delay(delay_s, duration_s - turn_end_s, turns, response, barged_in=barged_in.astype(float))
 
 
 def backchannel(speech: Speeches, truth: Intervals, settings: RewardSettings) -> Reward:
@@ -170,52 +194,84 @@ def backchannel(speech: Speeches, truth: Intervals, settings: RewardSettings) ->
 
 
 def interruption(speech: Speeches, start_s: float, end_s: float, duration_s: float, settings: RewardSettings) -> Reward:
-    """Minus the delay of the response: the first IPU that starts once the interruption is over.
+    """Minus the delay of the response: the first utterance, with an IPU longer than a backchannel, that begins
+    after the interruption has begun and ends after it has ended.
 
-    Without one, the delay is the time from the end of the interruption to the end of the segment.
-    Literally, whoever speaks through the end of the interruption responds without delay.
+    Without one, the delay is the time from the end of the interruption to the end of the segment: whoever
+    never stops does not respond. People answer before the end as often as after it, so an early start is a
+    response, but costs as much as one that is late by the same time. In the paper's text, whoever speaks
+    through the end of the interruption, or makes any sound after it, responds.
 
-    Source: arXiv 2606.11167, section 3.4. Diagnostics: `delay_s` (NaN without a response), `responded`,
-    `overlap_s` (how long the agent speaks while the user interrupts).
+    Source: arXiv 2606.11167, section 3.4. Diagnostics: `delay_s` (early or late; NaN without a response),
+    `responded`, `overlap_s` (how long the agent speaks while the user interrupts), `longest_s` and
+    `speech_share` of the response.
 
     Args:
         speech: (G, n, 2) seconds, cut to the segment.
         start_s: the start of the user's interrupting utterance.
         end_s: its end.
         duration_s: the end of the segment.
-        settings: `response`; IPUs whatever the `unit`.
+        settings: `max_backchannel_s`, `max_overlap_s`, `barge_in`, `response`; whatever the `unit`.
     """
-    begins_s, ends_s = seconds(speech[..., 0] - end_s), seconds(speech[..., 1] - end_s)
-    after = ends_s > 0 if settings.response == "literal" else begins_s >= 0
-    delay_s = np.maximum(_first(speech, after) - end_s, 0.0)
     overlap_s = seconds(np.nansum(durations(np.clip(speech, start_s, end_s)), axis=1))
-    return _minus_delay(delay_s, duration_s - end_s, overlap_s=overlap_s)
+    if settings.response == "sustained":
+        units = utterances(speech, settings.timeline)
+        meanwhile = (seconds(units.spans[..., 0] - start_s) <= 0) | (seconds(units.spans[..., 1] - end_s) <= 0)
+        response = ~meanwhile & (units.longest_s > settings.max_backchannel_s)
+    else:
+        units = Utterances(speech, durations(speech), durations(speech))
+        begins_s, ends_s = seconds(speech[..., 0] - end_s), seconds(speech[..., 1] - end_s)
+        response = ends_s > 0 if settings.response == "literal" else begins_s >= 0
+    delay_s = _first(units.spans, response) - end_s
+    early = seconds(delay_s) < -settings.max_overlap_s
+    charged = early & (settings.response == "sustained") & (settings.barge_in == "no-response")
+    rest_s = max(duration_s - end_s, 0.0)
+    delay_s = np.where(charged, np.minimum(-delay_s, rest_s), np.maximum(delay_s, 0.0))
+    return _minus_delay(delay_s, rest_s, units, response, overlap_s=overlap_s)
 
 
-def pad(activities: Sequence[Intervals], duration_s: float) -> Speeches:
-    """The activity of G completions, each (n, 2) seconds, cut to [0, duration_s], as one array."""
-    cut = [clip(activity, 0.0, duration_s) for activity in activities]
+def pad(activities: Sequence[Intervals], duration_s: float, before_s: float = 0.0) -> Speeches:
+    """The activity of G completions, each (n, 2) seconds, cut to [-before_s, duration_s], as one array."""
+    cut = [clip(activity, -before_s, duration_s) for activity in activities]
     padded = np.full((len(cut), max(map(len, cut), default=0), 2), np.nan)
     for row, activity in zip(padded, cut, strict=True):
         row[: len(activity)] = activity
     return padded
 
 
-def utterances(speech: Speeches, timeline: TimelineSettings) -> Speeches:
-    """The utterances of each completion, as in `segkit.segmenters.timeline.speech`; same shape as `speech`."""
+class Utterances(NamedTuple):
+    """The utterances of G completions, as in `segkit.segmenters.timeline.speech`, and what they consist of.
+
+    Attributes:
+        spans: (G, n, 2) seconds, with NaN after the last one.
+        longest_s: the longest IPU of each, (G, n) seconds; NaN where there is none.
+        speech_s: the length of all IPUs of each, (G, n) seconds; NaN where there is none.
+    """
+
+    spans: Speeches
+    longest_s: NDArray[np.float64]
+    speech_s: NDArray[np.float64]
+
+
+def utterances(speech: Speeches, timeline: TimelineSettings) -> Utterances:
+    """The utterances of each completion, whose IPUs are (G, n, 2) seconds."""
     ends_utterance = seconds(speech[:, 1:, 0] - speech[:, :-1, 1]) > timeline.max_pause_s
     real = ~np.isnan(speech[..., 0])
     first, last = real.copy(), real.copy()
     first[:, 1:] &= ends_utterance
     last[:, :-1] &= ends_utterance | ~real[:, 1:]
-    row, rank = np.nonzero(first)[0], np.cumsum(first, axis=1)[first] - 1
-    joined = np.full_like(speech, np.nan)
-    joined[row, rank] = np.stack([speech[first, 0], speech[last, 1]], axis=1)
-    return joined
+    rank = np.cumsum(first, axis=1) - 1
+    spans = np.full_like(speech, np.nan)
+    spans[np.nonzero(first)[0], rank[first]] = np.stack([speech[first, 0], speech[last, 1]], axis=1)
+    longest_s = speech_s = np.where(np.isnan(spans[..., 0]), np.nan, 0.0)
+    longest_s, speech_s = longest_s.copy(), speech_s.copy()
+    np.maximum.at(longest_s, (np.nonzero(real)[0], rank[real]), durations(speech[real]))
+    np.add.at(speech_s, (np.nonzero(real)[0], rank[real]), durations(speech[real]))
+    return Utterances(spans, longest_s, speech_s)
 
 
 def _units(speech: Speeches, settings: RewardSettings) -> Speeches:
-    return utterances(speech, settings.timeline) if settings.unit == "utterance" else speech
+    return utterances(speech, settings.timeline).spans if settings.unit == "utterance" else speech
 
 
 def _first(speech: Speeches, wanted: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -223,12 +279,40 @@ def _first(speech: Speeches, wanted: NDArray[np.bool_]) -> NDArray[np.float64]:
     return np.min(speech[..., 0], axis=1, initial=np.inf, where=wanted)
 
 
-def _minus_delay(delay_s: NDArray[np.float64], rest_s: float, **diagnostics: NDArray[np.float64]) -> Reward:
-    """Minus the delay (G,) of the response; infinity stands for none, and costs the rest of the segment."""
+def _minus_delay(
+    delay_s: NDArray[np.float64],
+    rest_s: float,
+    units: Utterances,
+    response: NDArray[np.bool_],
+    **diagnostics: NDArray[np.float64],
+) -> Reward:
+    """Minus the delay (G,) of the response; infinity stands for none, and costs the rest of the segment.
+
+    Args:
+        delay_s: (G,).
+        rest_s: what no response costs.
+        units: the intervals that can be a response.
+        response: which of them could be, (G, n): the first one is it.
+        **diagnostics: of the axis, each (G,).
+    """
     responded = np.isfinite(delay_s)
     value = -seconds(np.where(responded, delay_s, max(rest_s, 0.0))) + 0.0  # 0.0, not -0.0
-    delay_s = np.where(responded, seconds(delay_s), np.nan)
-    return Reward(value, {"delay_s": delay_s, "responded": responded.astype(float), **diagnostics})
+
+    def of_response(each: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.where(responded, np.min(each, axis=1, initial=np.inf, where=is_first), np.nan)
+
+    is_first = response & (np.cumsum(response, axis=1) == 1)
+    share = units.speech_s / np.where(durations(units.spans) > 0, durations(units.spans), np.nan)
+    return Reward(
+        value,
+        {
+            "delay_s": np.where(responded, seconds(delay_s), np.nan),
+            "responded": responded.astype(float),
+            **diagnostics,
+            "longest_s": of_response(units.longest_s),
+            "speech_share": of_response(share),
+        },
+    )
 
 
 def _match(near: NDArray[np.bool_]) -> NDArray[np.intp]:

@@ -26,7 +26,8 @@ def align(
         typer.Option(help="nano (inside segkit, learns on a CPU), moshi, an id on the Hub, a folder, or tiny (noise)."),
     ] = "nano",
     preset: Annotated[
-        str | None, typer.Option(help="Settings to start from: paper, single-gpu, or nano, the policy nano's own.")
+        str | None,
+        typer.Option(help="Settings to start from: paper, paper-literal, single-gpu, or nano, the policy nano's own."),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file with settings of your own.")] = None,
     set_: Annotated[
@@ -35,7 +36,7 @@ def align(
     asr: Annotated[
         str | None, typer.Option(help="whisperx or whisperx:MODEL: the judge reads what is heard of the model.")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N, or auto.")] = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in RUN_DIR.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Load everything, score one group, estimate the memory, write nothing.")
@@ -51,7 +52,9 @@ def align(
     for package in ("moshi", "openai", "psutil", "tensorboard", "yaml"):
         if find_spec(package) is None:
             raise MissingExtraError("segkit align", package, "train")
-    from segkit.train.config import load, preset_text
+    from segkit.dataset import read_run, settings_of
+    from segkit.train.config import differences, load, preset_text
+    from segkit.train.devices import resolve
 
     preset = preset or ("nano" if policy == "nano" else "paper")
     if print_config:
@@ -59,8 +62,11 @@ def align(
     if dataset is None or run_dir is None:
         raise UsageError("DATASET or RUN_DIR is missing. Example: segkit align segments run")
     overrides = dict(map(pair, set_ or [])) | ({} if asr is None else {"asr": asr})
-    settings = load(preset, config, overrides)
-    chosen = _device(device)
+    extracted = settings_of(read_run(dataset))
+    settings = load(preset, config, overrides, extracted)
+    if differing := differences(settings, extracted):
+        err.print(f"Note: the rewards measure otherwise than the dataset did: {'; '.join(differing)}", **PLAIN)
+    chosen = resolve(device)
     if dry_run:
         with TemporaryDirectory() as scratch:
             return _dry_run(dataset, policy, settings, chosen, Path(scratch))
@@ -70,18 +76,6 @@ def align(
     with _progress(settings.steps) as (hook, on_step):
         commands = align(dataset, RunFolder(run_dir), policy, settings, chosen, resume, hook, on_step)
     _closing_words(run_dir, commands)
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, index = name.partition(":")
-    usable = kind == "cuda" and (index or "0").isdigit() and int(index or 0) < torch.cuda.device_count()
-    if name != "cpu" and not usable:
-        raise UsageError(f"Device {name!r} cannot be used here. Expected cpu, or cuda where torch finds a GPU.")
-    return name
 
 
 @contextmanager
@@ -120,17 +114,19 @@ def _line(metrics: dict[str, Any]) -> str:
 
 def _dry_run(dataset: Path, policy: str, config: "AlignConfig", device: str, scratch: Path) -> None:
     """Load all that a run needs, and show what it would do."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
+    from segkit.alignment import rewards
     from segkit.train import memory
-    from segkit.train.loop import SAMPLING, seeded, set_up
+    from segkit.train.loop import SAMPLING, set_up
     from segkit.train.rollout import rollout
 
     with _progress(config.steps) as (hook, _):
         stage = set_up(dataset, policy, config, device, scratch)
         scenes = stage.train.stage(stage.train.draw(config, 0)[:1], config, stage.policy.frame_samples)
-        with seeded(config.seed, 0, SAMPLING, device):
-            groups = rollout(stage.policy, scenes, config.completions, config.sampling.rows, hook)
+        chance = SAMPLING, config.seed, 0
+        groups = rollout(stage.policy, scenes, config.completions, chance, config.sampling.rows, hook)
         (scored,) = stage.scorer.score(stage.policy, scenes, groups, hook)
     trained = sum(p.numel() for p in stage.policy.trainable().values())
     for purpose, segments in (("train", stage.train), ("evaluate", stage.validation)):
@@ -145,14 +141,23 @@ def _dry_run(dataset: Path, policy: str, config: "AlignConfig", device: str, scr
     table = Table("memory, estimated for the longest segments", "GiB")
     for name, size in parts.items():
         table.add_row(name, f"{size / memory.GIB:.2f}")
-    table.add_row("peak (sampling and updating take turns)", f"{memory.peak(parts) / memory.GIB:.2f}")
+    table.add_row("peak (sampling, scoring and updating take turns)", f"{memory.peak(parts) / memory.GIB:.2f}")
     out.print(table)
-    table = Table("completion", *scored.components, *scored.diagnostics, "advantage")
+    names = [*scored.components, *scored.diagnostics]
+    titles = (name.replace("_", " ") for name in [*names, "advantage"])
+    table = Table("", *titles, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     values = [*scored.components.values(), *scored.diagnostics.values(), scored.advantages]
     for i in range(config.completions):
         table.add_row(str(i), *(f"{column[i]:.3g}" for column in values))
+    human = rewards.human(scenes[0].segment, config.rewards)
+    found = {"timing": human.value, **human.diagnostics}
+    table.add_row("people", *(f"{found[name][0]:.3g}" if name in found else "" for name in names), "")
     scene = scenes[0]
-    out.print(f"One group: {scene.axis} {scene.segment['id']}, {scene.segment['duration_s']:.1f} s", **PLAIN)
+    out.print(
+        f"One group: {scene.axis} {scene.segment['id']}, {scene.segment['duration_s']:.1f} s; people: the agent of the "
+        "recording, scored likewise",
+        **PLAIN,
+    )
     out.print(table)
     out.print("Nothing was written.")
 
@@ -167,8 +172,17 @@ def _closing_words(run_dir: Path, commands: list[str]) -> None:
         for axis, each in last["validation"].items():
             for name, value in each["reward"].items():
                 before = first["validation"].get(axis, {}).get("reward", {}).get(name)
+                human = each["human"]["reward"].get(name)
+                people = "" if human is None else f" (the recorded agents: {human:+.3f})"
                 if value is not None and before is not None:
-                    out.print(f"  {axis} {name}: {before:+.3f} -> {value:+.3f}", **PLAIN)
+                    out.print(f"  {axis} {name}: {before:+.3f} -> {value:+.3f}{people}", **PLAIN)
+    if not any(line["zero_std"] < 1 for line in lines if "zero_std" in line):
+        out.print(
+            "Nothing was learnt: in no step had a group completions of different rewards. Listen to samples/; raise "
+            "sampling.text_temperature or completions, or take segments that are longer.",
+            style="yellow",
+            **PLAIN,
+        )
     out.print(f"Metrics, checkpoints and samples are in {run_dir}; the result is in {run_dir / 'export'}", **PLAIN)
     look = f"segkit report {run_dir} -o report.html", f"tensorboard --logdir {run_dir}"
     for i, command in enumerate([*commands, *look]):

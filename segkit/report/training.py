@@ -42,6 +42,10 @@ MACHINERY = {
 """Title and explanation of what concerns all axes."""
 
 
+PEOPLE = "recorded agents"
+"""The line of what the agents of the recordings get in the same segments."""
+
+
 @dataclass(frozen=True)
 class Series:
     """A line: its name, and its points as (step, value)."""
@@ -96,15 +100,16 @@ class Chart:
 
 @dataclass(frozen=True)
 class Change:
-    """A number on the validation split, at the first and at the last evaluation; None where there was none.
+    """A number on the validation split, at the first and at the last evaluation, and what people get there.
 
-    A delay, for example, needs a response.
+    None where there was none: a delay, for example, needs a response.
     """
 
     axis: str
     name: str
     before: float | None
     after: float | None
+    people: float | None
 
     @property
     def by(self) -> float | None:
@@ -215,22 +220,24 @@ def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float
 
 
 def _charts_of(axis: str, curves: dict[str, list[tuple[int, float]]], steps: tuple[int, int]) -> list[Chart]:
-    """Rewards first, then what they come from; training and validation in one chart."""
+    """Rewards first, then what they come from; training, validation and people in one chart."""
+    evaluated = any(name.startswith("validation/") for name in curves)
+    rooms = {
+        "train": f"axes/{axis}",
+        "validation": f"validation/{axis}",
+        PEOPLE: f"{'validation' if evaluated else 'axes'}/{axis}/human",
+    }
     names = [
         name.split("/", 2)[2]
         for name in curves
-        if name.startswith((f"axes/{axis}/", f"validation/{axis}/")) and "/groups" not in name
+        if name.startswith((f"axes/{axis}/", f"validation/{axis}/")) and not {"groups", "human"} & {*name.split("/")}
     ]
     ordered = sorted(dict.fromkeys(names), key=lambda name: not name.startswith("reward/"))
     return [
         Chart(
             _title(kind, short),
             "",
-            [
-                Series(where, curves[f"{room}/{axis}/{name}"])
-                for where, room in (("train", "axes"), ("validation", "validation"))
-                if f"{room}/{axis}/{name}" in curves
-            ],
+            [Series(where, curves[f"{room}/{name}"]) for where, room in rooms.items() if f"{room}/{name}" in curves],
             steps,
         )
         for name in ordered
@@ -250,7 +257,9 @@ def _changes(before: dict[str, Any], after: dict[str, Any]) -> Iterator[Change]:
     then, now = dict(_leaves(before)), dict(_leaves(after))
     for name in sorted(then.keys() | now.keys(), key=lambda name: (_place(name), "/reward/" not in name, name)):
         axis, kind, short = name.split("/", 2)
-        yield Change(axis, _title(kind, short), then.get(name), now.get(name))
+        if kind != "human":
+            people = now.get(f"{axis}/human/{kind}/{short}")
+            yield Change(axis, _title(kind, short), then.get(name), now.get(name), people)
 
 
 def _place(name: str) -> int:

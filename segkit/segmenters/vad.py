@@ -33,8 +33,8 @@ FloatArray: TypeAlias = NDArray[np.float32]
 BLOCK_FRAMES = 512
 """Frames per block, about 16 s: enough to be fast, few enough that memory is constant and small."""
 
-CACHE_FRAMES = 512
-"""Frames that pass Silero's network at once on a CPU: what lies between its layers stays in the cache."""
+CACHE_FRAMES, GPU_FRAMES = 512, 1 << 15
+"""Frames at once in Silero's network: those of a CPU's cache; on a GPU half a GB, 14 kB each (16 kHz)."""
 
 
 class VoiceActivityDetector(Protocol):
@@ -167,7 +167,7 @@ class SileroNetwork(nn.Module):
             state: the LSTM's hidden and cell state, shape (2, R, 128); zeros at the beginning.
         """
         frames = audio.unfold(1, self.context + self.frame, self.frame).transpose(0, 1)
-        at_once = max(1, CACHE_FRAMES // len(audio)) if audio.device.type == "cpu" else len(frames)
+        at_once = max(1, (CACHE_FRAMES if audio.device.type == "cpu" else GPU_FRAMES) // len(audio))
         hidden_cell = state[:1].contiguous(), state[1:].contiguous()
         probabilities = []
         for some in torch.split(frames, at_once):

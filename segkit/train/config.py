@@ -21,13 +21,16 @@ import yaml
 from segkit.alignment.judge import JudgeSettings
 from segkit.alignment.rewards import RewardSettings
 from segkit.errors import UsageError, nearest
-from segkit.schemas import Axis, VadSettings
-from segkit.schemas.settings import with_overrides
+from segkit.schemas import Axis, Settings, VadSettings
+from segkit.schemas.settings import setting_names, with_overrides
 
 if TYPE_CHECKING:
     import torch
 
-PRESETS = ("paper", "single-gpu", "nano")
+PRESETS = ("paper", "paper-literal", "single-gpu", "nano")
+
+TRANSCRIPT = "transcript"
+"""The backend of a dataset whose speech was not heard, but read: nothing that could hear what a model says."""
 
 FREE = (
     *("evaluation", "model.checkpointing", "model.export", "optimiser.microbatch", "sampling.rows"),
@@ -173,10 +176,7 @@ class AlignConfig:
         }
         for name, (fine, wanted) in expected.items():
             if not fine:
-                value: Any = self
-                for part in name.split("."):
-                    value = getattr(value, part)
-                raise UsageError(f"Setting {name!r} is {value!r}. Expected {wanted}.")
+                raise UsageError(f"Setting {name!r} is {_value(self, name)!r}. Expected {wanted}.")
         if self.model.export == "lora" and not self.model.lora_rank:
             raise UsageError("Setting 'model.export' is 'lora', but 'model.lora_rank' is 0. Expected export: merged.")
         if self.asr and not self.judge.url:
@@ -214,13 +214,22 @@ def preset_text(preset: str) -> str:
     return resources.files("segkit.train").joinpath("presets", f"{preset}.yaml").read_text(encoding="utf-8")
 
 
-def load(preset: str = "paper", file: Path | None = None, overrides: Mapping[str, str] | None = None) -> AlignConfig:
+def load(
+    preset: str = "paper",
+    file: Path | None = None,
+    overrides: Mapping[str, str] | None = None,
+    dataset: Settings | None = None,
+) -> AlignConfig:
     """A preset, changed by a YAML file, changed by single fields such as `{"optimiser.lr": "1e-6"}`.
+
+    What the settings of a dataset say (`of_dataset`) stands in the place of what the preset says.
 
     Raises:
         UsageError: an unknown preset or field, a value of the wrong type, or a file that is not such YAML.
     """
     changes = _flat(yaml.safe_load(preset_text(preset)))
+    if dataset is not None:
+        changes |= {name: str(value) for name, value in of_dataset(dataset).items() if value != TRANSCRIPT}
     if file is not None:
         try:
             given = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -230,6 +239,25 @@ def load(preset: str = "paper", file: Path | None = None, overrides: Mapping[str
             raise UsageError(f"{str(file)!r} holds no settings. Expected YAML such as `segkit align --print-config`.")
         changes |= _flat(given)
     return with_overrides(AlignConfig(), changes | dict(overrides or {})).checked()
+
+
+def of_dataset(settings: Settings) -> dict[str, Any]:
+    """What the settings of a dataset say of fields here: how speech is found and grouped, what a backchannel is."""
+    parts = {"vad": settings.vad, "rewards.timeline": settings.timeline}
+    fields = {f"{part}.{name}": getattr(of, name) for part, of in parts.items() for name in setting_names(of)}
+    return fields | {"rewards.max_backchannel_s": settings.backchannel.max_backchannel_s}
+
+
+def differences(config: AlignConfig, settings: Settings) -> list[str]:
+    """Where rewards measure otherwise than the dataset did, in words."""
+    pairs = {name: (_value(config, name), theirs) for name, theirs in of_dataset(settings).items()}
+    return [f"{name} is {own}, in the dataset {theirs}" for name, (own, theirs) in pairs.items() if own != theirs]
+
+
+def _value(config: Any, name: str) -> Any:
+    for part in name.split("."):
+        config = getattr(config, part)
+    return config
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -13,8 +13,8 @@ Source: arXiv 2606.11167, 3.2, 4.3 and appendix A. Where this departs from it:
 - Weights are updated in float32 and used in the model's precision (`segkit.train.optimiser`).
 - LoRA is offered, for GPUs that cannot hold all weights and their moments.
 
-All chance comes from the seed and the number of the step: a run that is killed and resumed ends with the same
-weights, bit for bit where the machine's arithmetic repeats itself.
+All chance is a function of the seed, the step, the segment and the number of the completion: a run that is
+killed and resumed ends with the same weights, bit for bit where the machine's arithmetic repeats itself.
 """
 
 import time
@@ -36,6 +36,7 @@ from segkit.segmenters.transcription import Transcriber
 from segkit.train import memory
 from segkit.train.checkpoints import open_checkpoint
 from segkit.train.config import AlignConfig
+from segkit.train.devices import resolve
 from segkit.train.log import Log
 from segkit.train.moshi import MoshiPolicy
 from segkit.train.optimiser import MasterAdamW
@@ -46,7 +47,7 @@ from segkit.train.scoring import JUDGED, Scorer, facts_by_axis
 from segkit.train.state import RunFolder
 from segkit.train.update import update
 
-SAMPLING, EVALUATING, LOADING = range(3)
+SAMPLING, EVALUATING = range(2)
 """What chance is drawn for."""
 
 
@@ -82,7 +83,7 @@ def align(
         folder: of the run.
         policy_name: see `segkit.train.checkpoints.open_checkpoint`.
         config: all settings.
-        device: "cpu" or "cuda".
+        device: as `segkit.train.devices.resolve` takes it.
         resume: go on with the run in the folder.
         hook: told about the progress within a step.
         on_step: given the metrics of each finished step.
@@ -91,6 +92,7 @@ def align(
         UsageError: a dataset, policy, folder or setting that does not fit.
         TrainingError: the run cannot go on.
     """
+    device = resolve(device)
     with folder.claimed(identity(dataset, policy_name, config, device), resume):
         stage = set_up(dataset, policy_name, config, device, folder.path)
         with memory.explained(stage.policy, stage.longest_s, config):
@@ -112,7 +114,7 @@ def align(
 
 
 def set_up(dataset: Path, policy_name: str, config: AlignConfig, device: str, workdir: Path) -> Stage:
-    """Load data, policy, and what scores; what does not fit shows here, cheap things first."""
+    """Load data, policy, and what scores, to a device by its full name; what does not fit shows here, cheap first."""
     detector = vad.load(config.vad, device)
     if device.startswith("cuda"):
         torch.cuda.set_device(device)  # graphs are captured on the current one
@@ -132,7 +134,7 @@ def set_up(dataset: Path, policy_name: str, config: AlignConfig, device: str, wo
             "transcript, add --asr whisperx, or leave out judge.url."
         )
     try:
-        with seeded(config.seed, 0, LOADING, device):
+        with seeded(config.seed, device):
             policy = MoshiPolicy(checkpoint, config.model, config.sampling, device)
     except torch.OutOfMemoryError:
         raise TrainingError(
@@ -154,8 +156,7 @@ def one_step(
     if judge:
         judge.failures.clear()  # those of a step, whatever was before
     scenes = stage.train.stage(stage.train.draw(config, step), config, policy.frame_samples)
-    with seeded(config.seed, step, SAMPLING, policy.device):
-        groups = rollout(policy, scenes, config.completions, config.sampling.rows, hook)
+    groups = rollout(policy, scenes, config.completions, (SAMPLING, config.seed, step), config.sampling.rows, hook)
     sampled_s = time.perf_counter() - began
     scored = stage.scorer.score(policy, scenes, groups, hook)
     if (step + 1) % config.evaluation.samples_every == 0:
@@ -164,7 +165,7 @@ def one_step(
     frames = sum(scene.frames for scene in scenes) * config.completions
     return {
         "step": step + 1,
-        "axes": facts_by_axis(scenes, scored),
+        "axes": facts_by_axis(scenes, scored, config.rewards),
         "zero_std": float(np.mean([not group.advantages.any() for group in scored])),
         **facts,
         "lr": optimiser.learning_rate(step),
@@ -182,19 +183,18 @@ def evaluate(stage: Stage, config: AlignConfig, step: int, log: Log, hook: Hook)
         return {}
     policy = stage.policy
     scenes = stage.validation.stage(stage.validation.first(config.evaluation.segments), config, policy.frame_samples)
-    with seeded(config.seed, 0, EVALUATING, policy.device):
-        groups = rollout(policy, scenes, 1, config.sampling.rows, hook)
+    groups = rollout(policy, scenes, 1, (EVALUATING, config.seed), config.sampling.rows, hook)
     scored = stage.scorer.score(policy, scenes, groups, hook)
     log.samples("validation", policy, scenes, groups, scored, step)
-    facts = facts_by_axis(scenes, scored)
-    return {axis: {"reward": each["reward"], "diagnostics": each["diagnostics"]} for axis, each in facts.items()}
+    facts = facts_by_axis(scenes, scored, config.rewards)
+    return {axis: {name: each[name] for name in ("reward", "diagnostics", "human")} for axis, each in facts.items()}
 
 
 @contextmanager
-def seeded(seed: int, step: int, purpose: int, device: torch.device | str) -> Iterator[None]:
-    """All of torch's chance within, on the CPU and the device, is that of the seed, the step and the purpose."""
+def seeded(seed: int, device: torch.device | str) -> Iterator[None]:
+    """All of torch's chance within, on the CPU and the device, is that of the seed."""
     with torch.random.fork_rng([] if torch.device(device).type == "cpu" else [device]):
-        torch.manual_seed(int(np.random.SeedSequence([seed, step, purpose]).generate_state(1, np.uint64)[0] >> 1))
+        torch.manual_seed(seed)
         yield
 
 

@@ -2,6 +2,7 @@
 
 import resource
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,6 +10,7 @@ import psutil
 import torch
 
 from segkit.errors import TrainingError
+from segkit.segmenters import vad
 from segkit.train.config import AlignConfig
 from segkit.train.policy import Policy
 
@@ -20,16 +22,18 @@ def estimate(policy: Policy, longest_s: float, config: AlignConfig) -> dict[str,
     per_s = policy.rate_hz / policy.frame_samples
     frames = round((config.sampling.opening_s + config.context.max_s + longest_s) * per_s) + 2
     rows = min(config.sampling.rows, config.groups * config.completions)
-    return policy.memory(rows, frames, config.optimiser.microbatch, round(longest_s * per_s))
+    group = config.completions, config.optimiser.microbatch
+    parts = policy.memory(rows, frames, *group, round(longest_s * per_s))
+    return parts | {"scoring: speech detection": vad.GPU_FRAMES * 14_000 if policy.device.type == "cuda" else 0}
 
 
 def peak(parts: dict[str, int]) -> int:
-    """Bytes at the worst moment: sampling and updating do not happen at once."""
-    by_stage = {"sampling": 0, "updating": 0}
+    """Bytes at the worst moment: sampling, scoring and updating, by which a part may begin, do not happen at once."""
+    by_stage = Counter[str]()
     for name, size in parts.items():
-        if (stage := name.partition(":")[0]) in by_stage:
-            by_stage[stage] += size
-    return sum(parts.values()) - min(by_stage.values())
+        stage, colon, _ = name.partition(":")
+        by_stage[stage if colon else ""] += size
+    return by_stage.pop("", 0) + max(by_stage.values(), default=0)
 
 
 def check(policy: Policy, longest_s: float, config: AlignConfig) -> None:
@@ -50,8 +54,9 @@ def check(policy: Policy, longest_s: float, config: AlignConfig) -> None:
 def advice(parts: dict[str, int]) -> str:
     """The settings that lower the largest parts, largest first."""
     help_for = {
-        "sampling: keys and values": "--set sampling.rows (fewer completions at once)",
+        "keys and values": "--set sampling.rows (fewer completions at once)",
         "gradients and optimiser": "--set model.lora_rank=32 (train an adapter only)",
+        "scoring: codec and audio": "--set completions, max_segment_s, context.max_s",
         "updating: activations": "--set model.checkpointing=true, optimiser.microbatch=1, max_segment_s",
         "updating: text logits": "--set optimiser.microbatch=1 or max_segment_s",
     }

@@ -8,28 +8,28 @@ and what is sampled at step s is frame s - delay of its stream. tests/test_moshi
 Letters in the shapes: B completions, T frames, K codebooks, V text tokens.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from moshi.models.lm import LMGen, LMModel
+from moshi.models.compression import MimiModel
+from moshi.models.lm import LMModel
 from moshi.models.lm_utils import _delay_sequence
 from moshi.modules.lora import LoRALinear, replace_all_linear_with_lora
-from moshi.modules.transformer import StreamingTransformer, set_attention_context
 from moshi.utils.compile import no_compile
 from torch import Tensor, nn
 
-from segkit.alignment.objective import token_log_probs
 from segkit.train.checkpoints import Checkpoint, export
 from segkit.train.config import ModelConfig, SamplingConfig
 from segkit.train.policy import Completions, Hook
 from segkit.train.rollout import schedule
+from segkit.train.streaming import Sampler, chance, compiled_if_possible, reserved
 
 CODEC_FRAMES = 1024
-"""Frames that pass the codec at once, for Mimi a few GB of activations; the rows of a batch go through in parts."""
+"""Frames that pass the codec at once, for Mimi 2 GB of activations; the rows of a batch go through in parts."""
 
 WORD_START = "▁"
 
@@ -60,6 +60,7 @@ class MoshiPolicy:
             self._untrained = deepcopy(self.lm, {id(module): module for module in shared})
             for part in (self.lm.emb, self.lm.text_emb, self.lm.transformer, self.lm.out_norm, self.lm.text_linear):
                 part.requires_grad_(True)
+        self.sampler = Sampler(self.lm, sampling)
 
     def adapters(self) -> list[LoRALinear]:
         """The LoRA layers: every attention and feed-forward projection of the temporal transformer."""
@@ -81,7 +82,7 @@ class MoshiPolicy:
         return _by_rows(self.codec.decode, audio, audio.shape[2])[:, 0]
 
     @torch.no_grad()
-    def sample(self, users: Sequence[Tensor], rows: int, hook: Hook) -> list[Completions]:
+    def sample(self, users: Sequence[Tensor], seeds: Sequence[int], rows: int, hook: Hook) -> list[Completions]:
         """Listen to each of the users' codes, (K, T), and speak meanwhile; one completion each.
 
         A streaming pass has `rows` rows. When a completion ends, the next one starts in its row, so that no row
@@ -91,13 +92,14 @@ class MoshiPolicy:
         lasts = [user.shape[1] + max(1, *delays) for user in users]  # steps, until the last frame is complete
         places, steps = schedule(lasts, rows)
         heard = users[0].new_zeros(1 + max(row for row, _ in places), users[0].shape[0], steps)
+        numbers = torch.zeros(len(heard), steps, 1 + self.lm.dep_q, dtype=torch.float64)
         starts: dict[int, list[int]] = {}
-        for user, (row, start) in zip(users, places, strict=True):
+        for user, seed, last, (row, start) in zip(users, seeds, lasts, places, strict=True):
             heard[row, :, start] = user[:, 0]  # frame 0 twice
             heard[row, :, start + 1 : start + 1 + user.shape[1]] = user
+            numbers[row, start : start + last] = chance(seed, last, 1 + self.lm.dep_q)
             starts.setdefault(start, []).append(row)
-        tape = self._stream(heard, starts, max(lasts), hook)
-        text, log_probs, audio = torch.stack(tape.text, 1), torch.stack(tape.log_probs, 1), torch.stack(tape.audio, 2)
+        text, log_probs, audio = self.sampler(heard, numbers.to(self.device), starts, max(lasts), hook)
         said = []
         for user, (row, start) in zip(users, places, strict=True):
             frames = slice(start, start + user.shape[1])
@@ -106,40 +108,12 @@ class MoshiPolicy:
             said.append(Completions(*(part[None] for part in parts)))
         return said
 
-    def _stream(self, heard: Tensor, starts: Mapping[int, list[int]], longest: int, hook: Hook) -> "_Tape":
-        """One pass over what all rows hear, (rows, K, steps); at some steps, some rows start afresh."""
-        rows, _, steps = heard.shape
-        tape = _Tape(self.sampling.text_temperature)
-        generator = LMGen(
-            self.lm,
-            temp=self.sampling.audio_temperature,
-            top_k=self.sampling.audio_top_k,
-            temp_text=self.sampling.text_temperature,
-            top_k_text=0,  # all of the distribution that the log-probabilities are of
-            on_text_logits_hook=tape.on_logits,
-            on_text_hook=tape.on_text,
-            on_audio_hook=tape.on_audio,
-            support_out_of_sync=True,
-            condition_tensors={},
-        )
-        with _eager_on_cpu(self.device), _attention_over(self.lm.transformer, longest), generator.streaming(rows):
-            for step in range(steps):
-                if step and step in starts:
-                    fresh = torch.zeros(rows, dtype=torch.bool)
-                    fresh[starts[step]] = True
-                    generator.reset_streaming(fresh)
-                generator.step(heard[:, :, step : step + 1])
-                if step % 25 == 0:
-                    hook("sampling", step, steps)
-        hook("sampling", steps, steps)
-        return tape
-
     def text_logits(self, completions: Completions) -> Tensor:
         """Logits of the text, (B, T, V), in one teacher-forced pass."""
         codes = torch.cat([completions.text[:, None], completions.audio, completions.user], 1)
         initial = self.lm._get_initial_token().expand(len(codes), -1, -1)
         late = _delay_sequence(self.lm.delays, codes, initial)
-        with _eager_on_cpu(self.device):
+        with compiled_if_possible(self.device):
             _, logits = self.lm.forward_text(torch.cat([initial, late[:, :, :-1]], 2))
         return logits[:, 0]
 
@@ -181,7 +155,7 @@ class MoshiPolicy:
                 words[-1] = words[-1][0], words[-1][1] + piece
         return [(frame, word) for frame, word in words if word]
 
-    def memory(self, rows: int, frames: int, microbatch: int, scored_frames: int) -> dict[str, int]:
+    def memory(self, rows: int, frames: int, completions: int, microbatch: int, scored_frames: int) -> dict[str, int]:
         """Estimated bytes by purpose; tests/test_moshi.py compares the parts that can be counted."""
         size = self.dtype.itemsize
         trained = sum(p.numel() for p in self.trainable().values())
@@ -191,11 +165,17 @@ class MoshiPolicy:
         layers, width = len(self.lm.transformer.layers), self.lm.dim
         whole = 28  # widths of a layer per frame that are kept until backward, counted; 2 if they are computed again
         kept = 2 if self.model.checkpointing else whole
+        codec = 0
+        if isinstance(self.codec, MimiModel):  # four of the widest layer at once, counted
+            widest = int(cast(Any, self.codec.decoder).n_filters) * self.frame_samples
+            codec = max(CODEC_FRAMES, frames) * 4 * widest * 4
         per_layer = microbatch * frames * width * size
         return {
             "weights": sum(held.values()),
             "gradients and optimiser": trained * (3 * 4 if size == 4 else 4 * 4 + size),
-            "sampling: keys and values": rows * (frames + 2) * layers * 2 * width * size,
+            "keys and values": rows * reserved(self.lm, frames + 2) * layers * 2 * width * size,
+            "sampling: codec": codec,
+            "scoring: codec and audio": codec + completions * frames * self.frame_samples * 2 * 4,  # before, resampled
             "updating: activations": per_layer * (layers * kept + (whole if self.model.checkpointing else 0)),
             "updating: text logits": microbatch * (6 * 4 * scored_frames + 2 * size * frames) * self.lm.text_card,
         }
@@ -203,49 +183,6 @@ class MoshiPolicy:
     def export(self, folder: Path) -> list[str]:
         """Write the adapter or the merged weights with a config that moshi's own tools load."""
         return export(self.checkpoint, self.lm, self.model, folder)
-
-
-class _Tape:
-    """Takes down what a streaming pass samples, step by step."""
-
-    def __init__(self, text_temperature: float) -> None:
-        self.temperature = text_temperature
-        self.logits = torch.empty(0)
-        self.text: list[Tensor] = []
-        self.audio: list[Tensor] = []
-        self.log_probs: list[Tensor] = []
-
-    def on_logits(self, logits: Tensor) -> None:
-        self.logits = logits[:, 0]  # (B, 1, V)
-
-    def on_text(self, tokens: Tensor) -> None:
-        self.text.append(tokens.clone())  # CUDA graphs write the next ones into the same memory
-        self.log_probs.append(token_log_probs(self.logits, tokens[:, None], self.temperature)[:, 0])
-
-    def on_audio(self, tokens: Tensor) -> None:
-        self.audio.append(tokens.clone())
-
-
-@contextmanager
-def _attention_over(transformer: StreamingTransformer, frames: int) -> Iterator[None]:
-    """Keys and values for so many frames only: moshi reserves, and reads at every step, its whole context."""
-    layer: Any = transformer.layers[0]
-    context: int | None = layer.self_attn.context
-    try:
-        set_attention_context(transformer, min(frames, context or frames))
-        yield
-    finally:
-        set_attention_context(transformer, context)
-
-
-@contextmanager
-def _eager_on_cpu(device: torch.device) -> Iterator[None]:
-    """On a CPU, compiling takes longer than what it speeds up."""
-    if device.type == "cuda":
-        yield
-    else:
-        with no_compile():
-            yield
 
 
 def _by_rows(codec: Callable[[Tensor], Tensor], batch: Tensor, frames: int) -> Tensor:

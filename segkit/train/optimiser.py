@@ -41,6 +41,11 @@ class MasterAdamW:
             foreach=False,  # all weights at once would need copies of all of them
         )
 
+    @property
+    def updated(self) -> bool:
+        """Whether there was an update, in this process or in the one before it."""
+        return bool(self.adam.state)
+
     def learning_rate(self, step: int) -> float:
         """Linear warm-up, then half a cosine from `lr` at the first step to zero after the last."""
         warmup = self.config.warmup_steps

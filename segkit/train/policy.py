@@ -57,10 +57,10 @@ class Policy(Protocol):
     def encode(self, audio: Tensor) -> Tensor:
         """The user's audio, (B, T * frame_samples) in [-1, 1] -> codes, (B, K, T)."""
 
-    def sample(self, users: Sequence[Tensor], rows: int, hook: Hook) -> list[Completions]:
+    def sample(self, users: Sequence[Tensor], seeds: Sequence[int], rows: int, hook: Hook) -> list[Completions]:
         """Listen to each of the users' codes, (K, T), and speak meanwhile: one completion (B = 1) each.
 
-        At most `rows` of them go through the model at once.
+        All chance of a completion comes from its seed. At most `rows` of them go through the model at once.
         """
 
     def text_logits(self, completions: Completions) -> Tensor:
@@ -81,8 +81,11 @@ class Policy(Protocol):
     def trainable(self) -> dict[str, torch.nn.Parameter]:
         """What is trained, by name."""
 
-    def memory(self, rows: int, frames: int, microbatch: int, scored_frames: int) -> dict[str, int]:
-        """Estimated bytes by purpose; `rows` are sampled at once, `microbatch` pass through an update at once."""
+    def memory(self, rows: int, frames: int, completions: int, microbatch: int, scored_frames: int) -> dict[str, int]:
+        """Estimated bytes by purpose, which begins with "sampling:", "scoring:" or "updating:" if only then needed.
+
+        `rows` are sampled at once, `completions` are scored at once, `microbatch` pass through an update at once.
+        """
 
     def export(self, folder: Path) -> list[str]:
         """Write the result so that the model's own tools load it; returns the commands that do, if there are any."""

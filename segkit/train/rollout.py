@@ -13,16 +13,29 @@ from torch import Tensor
 from torchaudio.functional import resample
 
 from segkit.schemas import Intervals
+from segkit.schemas.settings import fingerprint
 from segkit.segmenters import vad
 from segkit.train.policy import Completions, Hook, Policy
 from segkit.train.scenes import Scene
 
 
-def rollout(policy: Policy, scenes: Sequence[Scene], completions: int, rows: int, hook: Hook) -> list[Completions]:
-    """Sample `completions` of each scene, at most `rows` at once; one group per scene."""
+def rollout(
+    policy: Policy, scenes: Sequence[Scene], completions: int, chance: tuple[int, ...], rows: int, hook: Hook
+) -> list[Completions]:
+    """Sample `completions` of each scene, at most `rows` at once; one group per scene.
+
+    What is drawn at random in a completion depends on `chance`, on its segment, and on its number, and on nothing
+    else: not on the other scenes, on `rows`, or on the order.
+    """
     users = [user for user in encode(policy, scenes) for _ in range(completions)]
-    said = policy.sample(users, rows, hook)
+    seeds = [seed(scene, number, chance) for scene in scenes for number in range(completions)]
+    said = policy.sample(users, seeds, rows, hook)
     return [Completions.concatenate(said[i : i + completions]) for i in range(0, len(said), completions)]
+
+
+def seed(scene: Scene, number: int, chance: tuple[int, ...]) -> int:
+    """The seed of a completion; a segment drawn twice in a step is completed in other ways the second time."""
+    return int(fingerprint(chance, scene.segment["id"], scene.repeat, number), 16)
 
 
 def schedule(lengths: Sequence[int], rows: int) -> tuple[list[tuple[int, int]], int]:
@@ -54,9 +67,9 @@ def encode(policy: Policy, scenes: Sequence[Scene]) -> list[Tensor]:
 
 
 def listen(policy: Policy, groups: Sequence[Completions]) -> list[Tensor]:
-    """Decode groups to audio for the detector, (G, samples) each at `vad.rate_for` the policy's rate."""
+    """Decode groups to audio for the detector, (G, samples) each at `vad.rate_for` the policy's rate, on the CPU."""
     rate_hz = vad.rate_for(policy.rate_hz)
-    return [resample(policy.decode(group.audio), policy.rate_hz, rate_hz) for group in groups]
+    return [resample(policy.decode(group.audio), policy.rate_hz, rate_hz).cpu() for group in groups]
 
 
 def activities(
@@ -65,7 +78,7 @@ def activities(
     """Speech of each completion, in seconds from the start of its segment; all in one batch."""
     rate_hz = vad.rate_for(policy.rate_hz)
     size = detector.block_samples(rate_hz)
-    streams = [(block.cpu().numpy() for block in group.split(size, dim=1)) for group in audio]
+    streams = [(block.numpy() for block in group.split(size, dim=1)) for group in audio]
     frame_s = policy.frame_samples / policy.rate_hz
     return [
         [speech - scene.start_frame * frame_s for speech in group]

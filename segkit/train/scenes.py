@@ -14,6 +14,7 @@ segment and those of a completion differ by whole frames.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,7 @@ class Scene:
         start_frame: the first frame of the segment.
         frames: of all.
         context_s: length of the context in front of the segment.
+        repeat: how often the segment was drawn before in the same step.
     """
 
     segment: Row
@@ -51,6 +53,7 @@ class Scene:
     start_frame: int
     frames: int
     context_s: float
+    repeat: int = 0
 
     @property
     def axis(self) -> Axis:
@@ -58,7 +61,9 @@ class Scene:
         return Axis(self.segment["axis"])
 
 
-def stage(row: Row, user: Samples, context_s: float, opening_s: float, frame: int, rate_hz: int) -> Scene:
+def stage(
+    row: Row, user: Samples, context_s: float, opening_s: float, frame: int, rate_hz: int, repeat: int = 0
+) -> Scene:
     """Put opening, context and segment together.
 
     Args:
@@ -68,6 +73,7 @@ def stage(row: Row, user: Samples, context_s: float, opening_s: float, frame: in
         opening_s: silence in front, rounded up to frames.
         frame: samples per frame.
         rate_hz: of the audio.
+        repeat: how often the segment was drawn before.
     """
     before = sample_at(row["context_s"], rate_hz)
     opening = math.ceil(sample_at(opening_s, rate_hz) / frame)
@@ -76,7 +82,7 @@ def stage(row: Row, user: Samples, context_s: float, opening_s: float, frame: in
     frames = opening + math.ceil(len(heard) / frame)
     audio = np.zeros(frames * frame, np.float32)
     audio[opening * frame :][: len(heard)] = heard
-    return Scene(row, audio, opening + context, frames, context * frame / rate_hz)
+    return Scene(row, audio, opening + context, frames, context * frame / rate_hz, repeat)
 
 
 class Segments:
@@ -143,8 +149,12 @@ class Segments:
 
     def stage(self, drawn: Iterable[tuple[Row, float]], config: AlignConfig, frame: int) -> list[Scene]:
         """Scenes of some segments."""
-        opening_s = config.sampling.opening_s
-        return [stage(row, self.audio(row), context_s, opening_s, frame, self.rate_hz) for row, context_s in drawn]
+        scenes, seen = [], Counter[str]()
+        for row, context_s in drawn:
+            opening_s, repeat = config.sampling.opening_s, seen[row["id"]]
+            scenes.append(stage(row, self.audio(row), context_s, opening_s, frame, self.rate_hz, repeat))
+            seen[row["id"]] += 1
+        return scenes
 
 
 def _missing(dataset: Path, axis: Axis, split: str, too_long: int, config: AlignConfig) -> str:

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from segkit.alignment import rewards
 from segkit.alignment.advantages import decoupled
-from segkit.alignment.judge import Judge, Line, dialogue
-from segkit.schemas import Axis
+from segkit.alignment.judge import Judge, by_utterance, dialogue
+from segkit.schemas import Axis, Intervals
 from segkit.segmenters import vad
+from segkit.segmenters.timeline import speech
 from segkit.segmenters.transcription import Transcriber
 from segkit.train.config import AlignConfig
 from segkit.train.policy import Completions, Hook, Policy
@@ -51,7 +52,7 @@ class Scorer:
         hook("scoring", 0, len(groups))
         audio = listen(policy, groups)
         spoken = activities(policy, scenes, audio, self.detector)
-        marks = self._marks(policy, scenes, groups, audio)
+        marks = self._marks(policy, scenes, groups, audio, spoken)
         scored = []
         for i, scene in enumerate(scenes):
             timing = rewards.score(scene.segment, spoken[i], self.config.rewards)
@@ -61,13 +62,18 @@ class Scorer:
         return scored
 
     def _marks(
-        self, policy: Policy, scenes: Sequence[Scene], groups: Sequence[Completions], audio: Sequence[Tensor]
+        self,
+        policy: Policy,
+        scenes: Sequence[Scene],
+        groups: Sequence[Completions],
+        audio: Sequence[Tensor],
+        spoken: Sequence[list[Intervals]],
     ) -> dict[int, NDArray[np.float64]]:
         """The judge's marks, (G,), of the groups that it is asked about, all in one call."""
         if self.judge is None:
             return {}
         dialogues = {
-            i: self._dialogues(policy, scene, groups[i], audio[i])
+            i: self.dialogues(policy, scene, groups[i], audio[i], spoken[i])
             for i, scene in enumerate(scenes)
             if scene.axis in JUDGED
         }
@@ -78,55 +84,81 @@ class Scorer:
         marks = self.judge.score([text for i in asked for text in dialogues[i]])
         return dict(zip(asked, np.split(marks, len(asked)), strict=True)) if asked else {}
 
-    def _dialogues(self, policy: Policy, scene: Scene, group: Completions, audio: Tensor) -> list[str]:
+    def dialogues(
+        self, policy: Policy, scene: Scene, group: Completions, audio: Tensor, spoken: Sequence[Intervals]
+    ) -> list[str]:
         """What was said in a scene, per completion: the user by the dataset, the model by itself or by ASR.
 
-        Nothing, if it is not known what the user said: then no answer is better than another.
+        The user's words end with the turn or the interruption: what came after was a reply to somebody whom the
+        model never heard. Nothing, if it is not known what the user said: then no answer is better than another.
+
+        Args:
+            policy: that spoke.
+            scene: that it heard.
+            group: what it said, G completions.
+            audio: of the model, (G, samples).
+            spoken: the speech in it, each (n, 2) seconds from the start of the segment.
         """
-        start_s = scene.start_frame * policy.frame_samples / policy.rate_hz
-        user = [
-            Line("user", word["start_s"], word["text"])
-            for word in scene.segment["words"] or []
-            if word["speaker"] == "user" and word["start_s"] >= -scene.context_s
-        ]
-        if self.transcriber is None:
-            frame_s = policy.frame_samples / policy.rate_hz
-            agents = [
-                [Line("agent", frame * frame_s - start_s, word) for frame, word in policy.words(text)]
-                for text in group.text
-            ]
-        else:
+        frame_s = policy.frame_samples / policy.rate_hz
+        start_s, segment = scene.start_frame * frame_s, scene.segment
+        words, agents = segment["words"], [[(n * frame_s, word) for n, word in policy.words(t)] for t in group.text]
+        user = [(word["start_s"], word["text"]) for word in words or [] if word["speaker"] == "user"]
+        if self.transcriber:
             heard = self.transcriber.transcribe(list(audio.cpu().numpy()), vad.rate_for(policy.rate_hz))
-            agents = [[Line("agent", word.start_s - start_s, word.text) for word in words] for words in heard]
-            if scene.segment["words"] is None:
-                (words,) = self.transcriber.transcribe([scene.audio], policy.rate_hz)
-                user = [Line("user", word.start_s - start_s, word.text) for word in words]
-        return [dialogue([*user, *agent]) for agent in agents] if user else []
+            agents = [[(word.start_s, word.text) for word in said] for said in heard]
+            if words is None:
+                (said,) = self.transcriber.transcribe([scene.audio], policy.rate_hz)
+                user = [(word.start_s - start_s, word.text) for word in said]
+        end_s = segment["turn_end_s"] if scene.axis is Axis.TURN_TAKING else segment["interruption_end_s"]
+        user = [(at_s, text) for at_s, text in user if -scene.context_s <= at_s < end_s]
+        if not user:
+            return []
+        own = by_utterance("user", user, self._utterances(np.array(segment["user_activity"], float)))
+        return [
+            dialogue(
+                own + by_utterance("agent", [(at_s - start_s, text) for at_s, text in said], self._utterances(each))
+            )
+            for said, each in zip(agents, spoken, strict=True)
+        ]
+
+    def _utterances(self, activity: Intervals) -> Intervals:
+        return speech(activity.reshape(-1, 2), self.config.rewards.timeline).utterances
 
 
-def facts_by_axis(scenes: Sequence[Scene], scored: Sequence[Scored]) -> dict[str, Any]:
+def facts_by_axis(
+    scenes: Sequence[Scene], scored: Sequence[Scored], settings: rewards.RewardSettings
+) -> dict[str, Any]:
     """Per axis: mean and deviation of each component, mean of each diagnostic, share of groups that teach nothing.
 
-    The deviation is within the groups, as that is what advantages are made of.
+    The deviation is within the groups, as that is what advantages are made of. Under "human" stands what the
+    agents of the recordings get in the same segments.
     """
     facts: dict[str, Any] = {}
     for axis in Axis:
-        of_axis = [group for scene, group in zip(scenes, scored, strict=True) if scene.axis is axis]
+        of_axis = [(scene, group) for scene, group in zip(scenes, scored, strict=True) if scene.axis is axis]
         if not of_axis:
             continue
+        groups = [group for _, group in of_axis]
+        human = [rewards.human(scene.segment, settings) for scene, _ in of_axis]
         facts[axis] = {
-            "groups": len(of_axis),
-            "zero_std": float(np.mean([not group.advantages.any() for group in of_axis])),
-            "reward": {name: _mean(group.components.get(name) for group in of_axis) for name in _names(of_axis)},
+            "groups": len(groups),
+            "zero_std": float(np.mean([not group.advantages.any() for group in groups])),
+            "reward": {name: _mean(group.components.get(name) for group in groups) for name in _names(groups)},
             "reward_std": {
-                name: _mean(group.components[name].std() for group in of_axis if name in group.components)
-                for name in _names(of_axis)
+                name: _mean(group.components[name].std() for group in groups if name in group.components)
+                for name in _names(groups)
             },
-            "diagnostics": {
-                name: _mean(group.diagnostics[name] for group in of_axis) for name in of_axis[0].diagnostics
+            "diagnostics": _means([group.diagnostics for group in groups]),
+            "human": {
+                "reward": {"timing": _mean(each.value for each in human)},
+                "diagnostics": _means([each.diagnostics for each in human]),
             },
         }
     return facts
+
+
+def _means(diagnostics: Sequence[dict[str, NDArray[np.float64]]]) -> dict[str, float | None]:
+    return {name: _mean(each[name] for each in diagnostics) for name in diagnostics[0]}
 
 
 def _names(groups: Sequence[Scored]) -> list[str]:

@@ -1,7 +1,8 @@
 """The updates of one step: old log-probabilities, then minibatch by minibatch the loss, its gradient, AdamW.
 
 What has gone wrong unseen in public attempts is checked while it runs: the sampler and the trainer agree on
-what was sampled, the ratio is 1 before the first update, and a group that teaches gives a gradient.
+what was sampled, the reference is the policy until that is first updated, the ratio is 1 before the first update
+of a step, and a group that teaches gives a gradient.
 """
 
 import math
@@ -64,6 +65,8 @@ def update(
     """
     with policy.updating():
         minibatches = list(_minibatches(scenes, groups, scored, config, policy.device))
+        if not optimiser.updated:
+            _check_reference(policy, minibatches[0][0])
         old = [[_old_log_probs(policy, batch, config) for batch in batches] for batches in minibatches]
         facts = {"loss": 0.0, "kl": 0.0, "clipped": 0.0, "ratio_off": 0.0, "grad_norm": 0.0}
         facts["mismatch"] = _mismatch(minibatches, old, step)
@@ -112,6 +115,20 @@ def _backward(policy: Policy, batch: Batch, old_log_probs: Tensor, share: float,
     )
     (loss.loss * share).backward()
     return loss._replace(loss=loss.loss.detach())
+
+
+@torch.no_grad()
+def _check_reference(policy: Policy, batch: Batch) -> None:
+    """Before the first update of a run, policy and reference are the same, to the bit: so are their kernels."""
+    with policy.reference():
+        reference = policy.text_logits(batch.completions)
+    off = (policy.text_logits(batch.completions) - reference)[batch.scored].abs().max()
+    if off > 0:
+        raise TrainingError(
+            f"Before the first update, the policy's logits are off the reference's by up to {float(off):.3g}, so the "
+            "KL divergence is not 0. Expected none: weights that nobody trained are in the policy, such as those of an "
+            "adapter that was never loaded."
+        )
 
 
 @torch.no_grad()

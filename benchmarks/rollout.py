@@ -27,6 +27,7 @@ from torch import Tensor
 
 from segkit.train.checkpoints import Checkpoint, open_checkpoint
 from segkit.train.config import ModelConfig, SamplingConfig
+from segkit.train.devices import resolve
 from segkit.train.moshi import MoshiPolicy
 from segkit.train.rollout import rollout
 from segkit.train.scenes import Scene
@@ -42,12 +43,13 @@ def scenes() -> list[Scene]:
     rng = np.random.default_rng(0)
     lengths = np.linspace(5, 30, SEGMENTS) * 12.5
     frames = [38 + round(length) for length in lengths]
-    return [Scene({}, 0.1 * rng.standard_normal(n * 1920).astype(np.float32), 38, n, 0.0) for n in frames]
+    noise = [0.1 * rng.standard_normal(n * 1920).astype(np.float32) for n in frames]
+    return [Scene({"id": str(n)}, audio, 38, n, 0.0) for n, audio in zip(frames, noise, strict=True)]
 
 
 def together(policy: MoshiPolicy, staged: list[Scene]) -> None:
     """Segkit's way."""
-    rollout(policy, staged, COMPLETIONS, ROWS, lambda *_: None)
+    rollout(policy, staged, COMPLETIONS, (0,), ROWS, lambda *_: None)
 
 
 def per_segment(policy: MoshiPolicy, staged: list[Scene]) -> None:
@@ -116,7 +118,7 @@ class RandomMoshi(Checkpoint):
 
 def now(device: str) -> float:
     """Seconds, when the device has done all it was asked."""
-    if device == "cuda":
+    if device != "cpu":
         torch.cuda.synchronize()
     return time.perf_counter()
 
@@ -137,15 +139,15 @@ def at_moshi_size(device: str, frames: int, seconds: float) -> None:
     policy = MoshiPolicy(RandomMoshi("random", None), ModelConfig("bfloat16", lora_rank=32), SamplingConfig(), device)  # type: ignore[arg-type]
     gib = sum(p.numel() * p.element_size() for p in policy.lm.parameters()) / (1 << 30)
     floor_ms = 1000 * gib / bandwidth
-    where = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} threads"
+    where = torch.cuda.get_device_name() if device != "cpu" else f"{torch.get_num_threads()} threads"
     print(f"{where}: {bandwidth:.0f} GiB/s, {gib:.1f} GiB of weights, so {floor_ms:.2f} ms per step at the least")
     print(f"\n{'rows':>6}{'ms per step':>13}{'/ floor':>9}{'frames/s':>11}{'recipe, h':>11}")
-    for rows in (1, 16, 32, 64, 128, 256) if device == "cuda" else (1, 16):
+    for rows in (1, 16, 32, 64, 128, 256) if device != "cpu" else (1, 16):
         users = list(torch.randint(0, 2048, (rows, 8, frames), device=device))
         try:
-            policy.sample([user[:, :4] for user in users], rows, lambda *_: None)
+            policy.sample(users, range(rows), rows, lambda *_: None)  # compiles, captures graphs, reserves memory
             start = now(device)
-            policy.sample(users, rows, lambda *_: None)
+            policy.sample(users, range(rows), rows, lambda *_: None)
             step_ms = 1000 * (now(device) - start) / (frames + 1)
         except torch.OutOfMemoryError:
             print(f"{rows:6}  out of memory")
@@ -161,7 +163,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30.0, help="mean length of the recipe's completions")
     arguments = parser.parse_args()
     if arguments.moshi:
-        device, frames = ("cuda", 375) if torch.cuda.is_available() else ("cpu", 24)
+        device = resolve("auto")
+        frames = 24 if device == "cpu" else 375
         return at_moshi_size(device, frames, arguments.seconds)
     print(f"{SEGMENTS} segments of 5 to 30 s, G = {COMPLETIONS}, 1 thread, torch {torch.__version__}")
     print(f"\n{'':38}{'frames/s':>10}{'ratio':>8}{'memory, MiB':>14}")

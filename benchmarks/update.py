@@ -25,11 +25,13 @@ from rollout import RECIPE, RandomMoshi
 from segkit.alignment.objective import token_log_probs
 from segkit.train.checkpoints import open_checkpoint
 from segkit.train.config import AlignConfig, load
-from segkit.train.moshi import MoshiPolicy, _attention_over
+from segkit.train.devices import resolve
+from segkit.train.moshi import MoshiPolicy
 from segkit.train.optimiser import MasterAdamW
 from segkit.train.policy import Completions
 from segkit.train.scenes import Scene
 from segkit.train.scoring import Scored
+from segkit.train.streaming import attention_over
 from segkit.train.update import update
 
 G = 16
@@ -42,7 +44,7 @@ def make(moshi: bool, **changes: object) -> tuple[MoshiPolicy, AlignConfig]:
     overrides = {"groups": "1", "completions": str(G), "minibatch": str(G), "model.lora_rank": "32"}
     config = load("paper", overrides=overrides | {name.replace("__", "."): str(v) for name, v in changes.items()})
     if moshi:
-        return MoshiPolicy(RandomMoshi("random", None), config.model, config.sampling, "cuda"), config  # type: ignore[arg-type]
+        return MoshiPolicy(RandomMoshi("random", None), config.model, config.sampling, resolve("cuda")), config  # type: ignore[arg-type]
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         return MoshiPolicy(open_checkpoint("tiny", Path(folder)), config.model, config.sampling, "cpu"), config
@@ -66,7 +68,7 @@ def stepwise(policy: MoshiPolicy, said: Completions, rows: int) -> None:
     codes = torch.cat([said.text[:, None], said.audio, said.user], 1)
     with no_compile():
         for part in codes.split(rows):
-            with _attention_over(policy.lm.transformer, part.shape[2]), policy.lm.streaming(len(part)):
+            with attention_over(policy.lm.transformer, part.shape[2]), policy.lm.streaming(len(part)):
                 for i in range(part.shape[2]):
                     _, logits = policy.lm.forward_text(part[:, :, i : i + 1])
                     token_log_probs(logits[:, 0], part[:, 0, i : i + 1], 0.7)
@@ -80,12 +82,11 @@ def teacher_forced(policy: MoshiPolicy, said: Completions) -> None:
             token_log_probs(policy.text_logits(said[i : i + 1]), said.text[i : i + 1], 0.7)
 
 
-def whole_update(policy: MoshiPolicy, config: AlignConfig, said: Completions) -> None:
+def whole_update(policy: MoshiPolicy, optimiser: MasterAdamW, config: AlignConfig, said: Completions) -> None:
     """All that a step does after sampling and scoring."""
     frames = said.text.shape[1]
     scene = Scene({"axis": "pause"}, np.zeros(0, np.float32), START, frames, 0.0)
     scored = Scored({}, np.linspace(-1, 1, G), {})
-    optimiser = MasterAdamW(policy.trainable(), config.optimiser, steps=10)
     update(policy, optimiser, [scene], [said], [scored], config, 0, lambda *_: None)
 
 
@@ -99,8 +100,8 @@ def ways(moshi: bool) -> dict[str, Callable[[], Callable[[], None]]]:
 
     def updates(microbatch: int, checkpointing: bool) -> Callable[[], None]:
         policy, config = make(moshi, optimiser__microbatch=microbatch, model__checkpointing=checkpointing)
-        said = group(policy, FRAMES)
-        return lambda: whole_update(policy, config, said)
+        said, optimiser = group(policy, FRAMES), MasterAdamW(policy.trainable(), config.optimiser, steps=10)
+        return lambda: whole_update(policy, optimiser, config, said)
 
     return {
         "log-probs, G stepwise passes, batch 1": lambda: probabilities(lambda p, s: stepwise(p, s, 1)),

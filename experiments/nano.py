@@ -150,30 +150,42 @@ def results(path: Path, speaks: Speaks, reading: RewardSettings, draws: int = 1)
 
 @app.command()
 def table(measurements: list[Path]) -> None:
-    """Mean reward with its standard error over segments, against the first measurement: paired by segment."""
-    runs: list[tuple[str, Path, Speaks, int]] = [(path.stem, path, as_measured, 1) for path in measurements]
-    runs += [(f"{path.stem}, at random times", path, at_random, 20) for path in measurements]
-    runs += [("a sound in every silence", measurements[0], in_every_silence, 1)]
-    runs += [("recorded agents", measurements[0], recorded, 1)]
-    closed, text = RewardSettings(), LITERAL
-    first = results(measurements[0], as_measured, closed)
-    ours = {name: results(path, speaks, closed, draws) for name, path, speaks, draws in runs}
-    literal = {name: results(path, speaks, text, draws) for name, path, speaks, draws in runs}
-    echo("| axis | run | reward | change | in s.e. | by the text | what it came from |\n|" + 7 * "---|")
+    """Mean rewards with standard errors over segments: against the first measurement, and against random times.
+
+    Both differences are paired by segment. The same sounds at random times keep number and length, and lose timing.
+    """
+    closed, first = RewardSettings(), results(measurements[0], as_measured, RewardSettings())
+    runs: list[tuple[str, Path, Speaks]] = [(path.stem, path, as_measured) for path in measurements]
+    runs += [("a sound in every silence", measurements[0], in_every_silence)]
+    runs += [("recorded agents", measurements[0], recorded)]
+    ours = {name: results(path, speaks, closed) for name, path, speaks in runs}
+    text = {name: results(path, speaks, LITERAL) for name, path, speaks in runs}
+    random = {path.stem: results(path, at_random, closed, draws=20) for path in measurements}
+    echo(
+        "| axis | run | reward | change | at random times | timing | by the text | what it came from |\n|" + 8 * "---|"
+    )
     for axis in Axis:
         for name, *_ in runs:
-            rows = ours[name][axis]
-            reward = np.array([row["reward"] for row in rows.values()])
-            change = reward - np.array([first[axis][segment]["reward"] for segment in rows])
-            error = _error(change)
-            means = {key: _mean([row[key] for row in rows.values()]) for key in SHOWN[axis]}
-            echo(
-                f"| {axis} | {name} | {reward.mean():+.3f} ± {_error(reward):.3f} | "
-                f"{change.mean():+.3f} ± {error:.3f} | {change.mean() / error if error else 0:+.1f} | "
-                f"{_mean([row['reward'] for row in literal[name][axis].values()]):+.3f} | "
-                + ", ".join(f"{key} {value:.2f}" for key, value in means.items())
-                + " |"
-            )
+            reward = _rewards(ours[name][axis])
+            cells = [_told(reward), _told(reward - _rewards(first[axis]))]
+            if name in random:
+                chance = _rewards(random[name][axis])
+                cells += [f"{chance.mean():+.3f}", _told(reward - chance)]
+            else:
+                cells += ["", ""]
+            cells.append(f"{_rewards(text[name][axis]).mean():+.3f}")
+            means = {key: _mean([row[key] for row in ours[name][axis].values()]) for key in SHOWN[axis]}
+            cells.append(", ".join(f"{key} {value:.2f}" for key, value in means.items() if np.isfinite(value)))
+            echo(f"| {axis} | {name} | {' | '.join(cells)} |")
+
+
+def _rewards(of_axis: dict[str, Any]) -> NDArray[np.float64]:
+    """Of all segments, always in the same order."""
+    return np.array([of_axis[name]["reward"] for name in sorted(of_axis)])
+
+
+def _told(values: NDArray[np.float64]) -> str:
+    return f"{values.mean():+.3f} ± {values.std(ddof=1) / len(values) ** 0.5:.3f}"
 
 
 @app.command()
@@ -193,10 +205,6 @@ def _mean(values: Any) -> float:
     """Mean of the numbers; NaN without one."""
     numbers = np.asarray(values, float)
     return float(np.nanmean(numbers)) if np.isfinite(numbers).any() else np.nan
-
-
-def _error(values: NDArray[np.float64]) -> float:
-    return float(values.std(ddof=1) / len(values) ** 0.5)
 
 
 def intervals(nested: Any) -> Intervals:

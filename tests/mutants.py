@@ -1,6 +1,6 @@
 """Mistakes that a person could make, put into a copy of segkit one at a time; the tests that should notice have to.
 
-    python tests/mutants.py            # all of them: half an hour on two cores
+    python tests/mutants.py            # all of them: a quarter of an hour on two cores
     python tests/mutants.py clip late  # those whose names hold one of the words
 
 Not part of `make test`. Prints a table, and how many survived; exits with 1 if any did. A mistake that changes nothing
@@ -77,8 +77,8 @@ MUTANTS = [
     Mutant(
         "reference not checked before the first update",
         UPDATE,
-        "if off > 0:",
-        "if off > 1e9:",
+        "if off > (0 if",
+        "if off > (1e9 if",
         f"{ALIGN}::test_weights_that_nobody_trained_are_noticed_before_the_first_update",
     ),
     # --- the optimiser ---
@@ -129,7 +129,7 @@ MUTANTS = [
     Mutant("the likeliest tokens by rank", "train/streaming.py", "place if tokens is None else tokens.gather(-1, place)", "place",
            f"{MOSHI}::test_tokens_are_drawn_with_their_probabilities"),
     Mutant("rows keep what was before them", "train/streaming.py", "            self.reset_streaming()", "            pass", KEPT),
-    Mutant("a model left streaming", "train/streaming.py", "self.lm.set_streaming_state(dict.fromkeys(self._state))", "pass", KEPT),
+    Mutant("a model left streaming", "train/streaming.py", "self.lm.set_streaming_state(dict.fromkeys(self.lm.get_streaming_state()))", "pass", KEPT),
     Mutant("evaluation with other chance", "train/loop.py", "(EVALUATING, config.seed)", "(EVALUATING, config.seed, step)", EVALUATION),
     Mutant("evaluation on other segments", "train/loop.py", "stage.validation.first(config.evaluation.segments)",
            "stage.validation.draw(config, step)", EVALUATION),
@@ -142,33 +142,45 @@ MUTANTS = [
            "heard = user[before - context * frame + frame :]", ECHO),
     Mutant("marks of another completion", "train/scoring.py", "np.split(marks, len(asked))", "np.split(np.roll(marks, 1), len(asked))", SCORING),
     Mutant("marks of another group", "train/scoring.py", "for i in asked for text", "for i in asked[::-1] for text", SCORING),
-    Mutant("words on the clock of the scene", "train/scoring.py", "(at_s - start_s, text) for at_s, text in said]",
-           "(at_s, text) for at_s, text in said]", SCORING),
+    Mutant("words on the clock of the scene", "train/scoring.py", "(at_s - start_s, text) for at_s, text in words_said if",
+           "(at_s, text) for at_s, text in words_said if", SCORING),
     Mutant("the user's answer to the recorded agent is read", "train/scoring.py", "-scene.context_s <= at_s < end_s",
            "-scene.context_s <= at_s", SCORING),
     Mutant("words from before the context are read", "train/scoring.py", "-scene.context_s <= at_s < end_s", "at_s < end_s", SCORING),
+    Mutant("the model's opening is read", "train/scoring.py", " if at_s - start_s >= -scene.context_s]", "]", SCORING),
+    Mutant("words of the first utterance", "alignment/judge.py", "away_s.argmin()", "0", SCORING),
     Mutant("the recorded agent's words are read", "train/scoring.py", ' if word["speaker"] == "user"]', "]", SCORING),
     Mutant("a line for every word", "alignment/judge.py", "said.setdefault(begun_s, [])", "said.setdefault(start_s, [])", SCORING),
-    Mutant("people are scored by the user's speech", "alignment/rewards.py", 'list(segment["agent_activity"])',
-           'list(segment["user_activity"])', f"{SCORING} {REWARDS}"),
+    Mutant("people are scored by the user's speech", "alignment/rewards.py", 'as_intervals(segment["agent_activity"])',
+           'as_intervals(segment["user_activity"])', f"{SCORING} {REWARDS}"),
     # --- rewards ---
-    Mutant("stammering is a response", "alignment/rewards.py", "long & (turns.longest_s > settings.max_backchannel_s) if sustained else long",
-           "long", REWARDS),
+    Mutant("stammering is a response", "alignment/rewards.py", "begins_here & (turns.longest_s > settings.max_backchannel_s)",
+           "begins_here & long", REWARDS),
     Mutant("any sound answers an interruption", "alignment/rewards.py", "~meanwhile & (units.longest_s > settings.max_backchannel_s)",
            "~meanwhile", REWARDS),
-    Mutant("an early answer is free", "alignment/rewards.py", "np.where(charged, np.minimum(-delay_s, rest_s), np.maximum(delay_s, 0.0))",
-           "np.maximum(delay_s, 0.0)", REWARDS),
+    Mutant("an early answer is free", "alignment/rewards.py", "np.where(early, np.minimum(-delay_s, rest_s), delay_s)", "delay_s", REWARDS),
     Mutant("what never stops answers an interruption", "alignment/rewards.py", "(seconds(units.spans[..., 0] - start_s) <= 0) | ", "", REWARDS),
     Mutant("barging in with pieces is free", "alignment/rewards.py", "_first(turns.spans, long) - turn_end_s) <",
            "_first(turns.spans, long & (turns.longest_s > 1)) - turn_end_s) <", REWARDS),
-    Mutant("who was talking when the turn began barges in", "alignment/rewards.py", "long &= turns.spans[..., 0] >= 0", "pass", REWARDS),
+    Mutant("who was talking when the turn began barges in", "alignment/rewards.py", "begins_here = turns.spans[..., 0] >= 0", "begins_here = turns.spans[..., 0] >= -9", REWARDS),
+    Mutant("talking on over the user is free", "alignment/rewards.py", "(begins_here | (turns.spans[..., 1] > settings.max_carry_over_s))", "begins_here", REWARDS),
     Mutant("the segment's start cuts utterances", "alignment/rewards.py", "settings.timeline.max_pause_s if looks_back else 0.0", "0.0", REWARDS),
     Mutant("the longest IPU is the last one", "alignment/rewards.py", "np.maximum.at(longest_s, (np.nonzero(real)[0], rank[real]), durations(speech[real]))",
            "longest_s[np.nonzero(real)[0], rank[real]] = durations(speech[real])", REWARDS),
     Mutant("takeovers are no false positives", "alignment/rewards.py", "short.sum(axis=1) - hits + takeovers", "short.sum(axis=1) - hits", REWARDS),
     Mutant("a backchannel is hit as often as one likes", "alignment/rewards.py", "        left &= ~taken\n", "", REWARDS),
     Mutant("silence costs the whole segment", "alignment/rewards.py", "duration_s - turn_end_s, turns", "duration_s, turns", REWARDS),
-    # --- settings ---
+    # --- settings, memory, devices ---
+    Mutant("differences are kept quiet", "train/config.py", "if own != theirs]", "if own is None]",
+           f"{ALIGN}::test_rewards_measure_as_the_dataset_did_unless_told_otherwise"),
+    Mutant("stages of memory added up", "train/memory.py", "max(by_stage.values(), default=0)", "sum(by_stage.values())",
+           f"{ALIGN}::test_memory_is_what_always_stays_and_the_largest_stage"),
+    Mutant("a device without its number", "train/devices.py", "return names[torch.cuda.current_device()]", 'return "cuda"',
+           f"{ALIGN}::test_a_device_is_named_with_its_number"),
+    Mutant("keys and values for too few frames", "train/streaming.py", "-(-frames // FRAMES_AT_ONCE)", "(frames // FRAMES_AT_ONCE or 1)",
+           f"{MOSHI}::test_segments_of_different_lengths_in_one_pass_are_what_they_are_alone"),
+    Mutant("every run has learnt nothing", "cli/align.py", 'if not any(line["zero_std"] < 1', 'if any(line["zero_std"] < 2',
+           "tests/test_nano.py::test_a_killed_and_resumed_run_ends_the_same_bit_for_bit"),
     Mutant("the dataset's settings are ignored", "train/config.py", "if dataset is not None:", "if False:",
            f"{ALIGN}::test_rewards_measure_as_the_dataset_did_unless_told_otherwise"),
     # --- rows, axes, timeline ---
@@ -188,10 +200,9 @@ MUTANTS = [
     Mutant("a pause of exactly 0.2 s is none", "segmenters/timeline.py", "silence_s >= settings.min_pause_s", "silence_s > settings.min_pause_s", AXES),
     Mutant("times not rounded", "segmenters/timeline.py", "return np.round(difference_s, 6)", "return difference_s", AXES),
     # --- what changes nothing ---
-    Mutant("quads sorted by an unstable sort of equal starts", "segmenters/axes.py", 'np.argsort(turns[:, 0], kind="stable")',
-           'np.lexsort((np.arange(len(turns)), turns[:, 0]))', AXES, "lexsort breaks ties by the second key: it is stable, too"),
-    Mutant("the padding's log-probability is 1", UPDATE, "advantages[i] for g, i in chosen]", "advantages[i] + 0.0 for g, i in chosen]", ORACLE,
-           "adding zero"),
+    Mutant("each sign clipped on its own side", "alignment/objective.py", "ratio.clamp(1 - clip, 1 + clip) * advantage",
+           "torch.where(advantage > 0, ratio.clamp(max=1 + clip), ratio.clamp(min=1 - clip)) * advantage", ORACLE,
+           "of the two bounds, only one can make the clipped term the smaller"),
 ]  # fmt: skip
 
 

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 from moshi.models import LMGen
+from moshi.utils import compile
 from moshi.utils.compile import no_compile
 
 from segkit.alignment.objective import token_log_probs
 from segkit.errors import UsageError
+from segkit.train import streaming
 from segkit.train.checkpoints import open_checkpoint
 from segkit.train.config import ModelConfig, OptimiserConfig, SamplingConfig
 from segkit.train.devices import resolve
@@ -265,9 +267,10 @@ def test_a_completion_is_the_same_alone_and_in_any_company(policy):
     assert len({tuple(text.flatten().tolist()) for group in ways for text, _ in group}) == 12
 
 
-def test_what_is_kept_between_passes_is_not_heard(tiny):
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_what_is_kept_between_passes_is_not_heard(tiny, device):
     """A pass after others of the same and of another shape, and after an update, is that of a new sampler."""
-    policy = load(tiny)
+    policy = load(tiny, ModelConfig(lora_rank=4, dtype="float32"), resolve(device))
     scenes = [scene(60, 38, seed=1), scene(131, 100, seed=2)]
     turns = [scenes[:1], scenes[:1], scenes, scenes[:1]]
     for turn, staged in enumerate(turns):
@@ -275,13 +278,26 @@ def test_what_is_kept_between_passes_is_not_heard(tiny):
         (kept, *_) = rollout(policy, staged, 3, (turn,), 3, lambda *_: None)
         assert not policy.lm.is_streaming
         policy.sampler = Sampler(policy.lm, policy.sampling) if turn == 2 else policy.sampler
-        fresh = load(tiny)
+        fresh = load(tiny, ModelConfig(lora_rank=4, dtype="float32"), resolve(device))
         for name, weight in fresh.trainable().items():
             weight.data.copy_(policy.trainable()[name])
         (new, *_) = rollout(fresh, staged, 3, (turn,), 3, lambda *_: None)
         assert torch.equal(kept.text, new.text) and torch.equal(kept.audio, new.audio)
         off = token_log_probs(teacher_forced(policy, kept), kept.text, 0.7) - kept.log_probs
-        assert off.abs().max() <= 1e-4
+        assert off.abs().max() <= (1e-4 if device == "cpu" else 1e-3)
+
+
+def test_a_pass_that_failed_is_in_nobodys_way(tiny, monkeypatch):
+    """Out of memory, for example: fewer rows are tried next."""
+    policy, users = load(tiny), list(torch.zeros(2, 8, 20, dtype=torch.long))
+    before = policy.sample(users, [5, 6], 2, lambda *_: None)
+    for where in ("streaming_forever", "step"):
+        with monkeypatch.context() as patch, pytest.raises(torch.OutOfMemoryError):
+            patch.setattr(Generator, where, lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError()))
+            policy.sample(users, [5, 6], 1 if where == "streaming_forever" else 2, lambda *_: None)
+        assert not policy.lm.is_streaming
+        after = policy.sample(users, [5, 6], 1, lambda *_: None)
+        assert all(torch.equal(one.text, two.text) for one, two in zip(before, after, strict=True))
 
 
 def test_without_a_compiler_sampling_goes_on_and_says_so(monkeypatch):
@@ -297,6 +313,11 @@ def test_without_a_compiler_sampling_goes_on_and_says_so(monkeypatch):
     monkeypatch.setenv("NO_TORCH_COMPILE", "1")
     assert not can_compile("cpu")  # and no warning
     can_compile.cache_clear()
+    gpu = torch.device("cuda:0")
+    for works, eager in ((False, True), (True, False)):
+        monkeypatch.setattr(streaming, "can_compile", lambda device, works=works: works)
+        with streaming.compiled_if_possible(gpu):
+            assert compile._compile_disabled is eager
 
 
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)

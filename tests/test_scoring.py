@@ -17,7 +17,7 @@ from segkit.train.scoring import Scorer, facts_by_axis
 
 FRAMES, START = 150, 50  # 12 s, of which the segment is the last 8; of the 4 s before it, 2 are context
 TURN_END_S, INTERRUPTION_END_S = 3.0, 4.0
-USER = [[-9.0, -8.0], [-3.5, -2.5], [-1.0, 1.2], [1.5, 2.95], [4.1, 7.0]]
+USER = [[-9.0, -8.0], [-3.5, -2.5], [-1.0, 1.2], [1.5, 2.2], [3.3, 3.9], [5.1, 7.0]]
 
 
 @pytest.fixture(scope="module")
@@ -59,16 +59,17 @@ RECORDED = [
     ("user", -0.9, "how"),
     ("agent", 0.1, "mhm"),
     ("user", 1.6, "are"),
-    ("user", 2.9, "you"),
+    ("user", 2.1, "you"),
     ("agent", 3.3, "fine"),
-    ("user", 4.2, "good"),
-    ("user", 5.0, "then"),
+    ("user", 3.5, "well"),
+    ("user", 5.2, "good"),
+    ("user", 6.0, "then"),
 ]
-MODEL = [(-1.6, "on"), (2.4, "the"), (3.6, "well"), (4.4, "i"), (6.9, "so")]
+MODEL = [(-3.0, "hi"), (-1.6, "on"), (2.4, "the"), (3.6, "well"), (4.4, "i"), (6.9, "so")]
 SPOKEN = np.array([[-1.7, -1.1], [2.3, 2.9], [3.5, 5.0], [6.5, 7.9]])
 EXPECTED = {
     Axis.TURN_TAKING: "User: so\nAgent: on\nUser: how are you\nAgent: the well i so",
-    Axis.INTERRUPTION: "User: so\nAgent: on\nUser: how are you\nAgent: the well i so",
+    Axis.INTERRUPTION: "User: so\nAgent: on\nUser: how are you\nAgent: the well i\nUser: well\nAgent: so",
 }
 
 
@@ -78,7 +79,8 @@ def test_the_judge_reads_the_dialogue_as_the_model_had_it(policy, axis):
     said = group(policy, MODEL, [])
     assert policy.words(said.text[0]) == [(START + round(s * 12.5), word) for s, word in MODEL]
     texts = scorer().dialogues(policy, scene(axis, RECORDED), said, None, [SPOKEN, np.zeros((0, 2))])
-    assert texts == [EXPECTED[axis], "User: so how are you\nAgent: (silence)"]
+    all_of_user = "User: so how are you" + " well" * (axis is Axis.INTERRUPTION)
+    assert texts == [EXPECTED[axis], f"{all_of_user}\nAgent: (silence)"]
 
 
 @pytest.mark.parametrize("axis, last", [(Axis.TURN_TAKING, 3.0), (Axis.INTERRUPTION, 4.0)])
@@ -110,7 +112,7 @@ def test_with_recognition_it_reads_the_same(policy):
     assert texts == [EXPECTED[axis]] * 2 and recogniser.heard == ([12.0, 12.0], 16_000)
     user = [(s, text) for who, s, text in RECORDED if who == "user"]
     both = scorer(transcriber=Recogniser(user)).dialogues(policy, scene(axis, None), silent, audio, [SPOKEN] * 2)
-    assert both == ["User: so\nAgent: long so how\nUser: how are you\nAgent: are you good then"] * 2
+    assert both == ["User: so\nAgent: so how\nUser: how are you\nAgent: are you well good then"] * 2
     assert scorer().dialogues(policy, scene(axis, None), silent, audio, [SPOKEN] * 2) == []  # words unknown
 
 

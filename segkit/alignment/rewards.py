@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from segkit.errors import UsageError, nearest
 from segkit.schemas import Axis, Intervals
 from segkit.schemas.settings import TimelineSettings
-from segkit.segmenters.timeline import clip, durations, seconds
+from segkit.segmenters.timeline import as_intervals, clip, durations, seconds
 
 Speeches: TypeAlias = NDArray[np.float64]
 """Speech of G completions, shape (G, n, 2), seconds; each sorted and disjoint, with NaN after its end."""
@@ -52,9 +52,8 @@ class RewardSettings:
     unit: str = "utterance"  # segkit: bursts just short enough are one takeover; "ipu": the paper's interval
     barge_in: str = "no-response"  # segkit: barging in is no response; "literal": it has a negative delay
     matching: str = "one-to-one"  # segkit: a true backchannel is hit once; "literal": as often as one is near
-    response: str = "sustained"  # segkit: an utterance with an IPU longer than a backchannel, which has begun after
-    # the user's; "onset": one longer than that in all, or, to an interruption, any IPU that starts after it;
-    # "literal": any speech after the interruption
+    max_carry_over_s: float = 3.0  # segkit: whoever was talking when the user's turn began has to stop within this
+    response: str = "sustained"  # segkit: it holds an IPU longer than a backchannel; see `turn_taking`, `interruption`
 
     def __post_init__(self) -> None:
         for name, known in CHOICES.items():
@@ -109,7 +108,7 @@ def human(segment: Mapping[str, Any], settings: RewardSettings) -> Reward:
         segment: a row of `segkit.schemas.arrow.SEGMENTS`; also its `agent_activity` is read.
         settings: thresholds and readings.
     """
-    return score(segment, [np.array(list(segment["agent_activity"]), float).reshape(-1, 2)], settings)
+    return score(segment, [as_intervals(segment["agent_activity"])], settings)
 
 
 def pause(speech: Speeches, settings: RewardSettings) -> Reward:
@@ -132,9 +131,9 @@ def turn_taking(speech: Speeches, turn_end_s: float, duration_s: float, settings
 
     Without one, the delay is the time from the end of the turn to the end of the segment. By default that is
     also what barging in costs: an utterance longer than a backchannel, in whatever pieces, that begins during
-    the turn. One that was under way when the turn began is neither that nor a response, and one that overlaps
-    the end of the turn a little has no delay. In the paper's text, any utterance longer than a backchannel is
-    a response.
+    the turn, or was under way when it began and goes on for more than `max_carry_over_s` (of 143 such of people,
+    142 do not). One that overlaps the end of the turn a little has no delay. In the paper's text ("literal", and
+    "onset"), any utterance longer than a backchannel is a response.
 
     Source: arXiv 2606.11167, section 3.4. Diagnostics: `delay_s` (NaN without a response), `responded`,
     `barged_in`, `longest_s` and `speech_share` of the response.
@@ -143,15 +142,16 @@ def turn_taking(speech: Speeches, turn_end_s: float, duration_s: float, settings
         speech: (G, n, 2) seconds, cut to the segment and `max_pause_s` before it.
         turn_end_s: the end of the user's turn.
         duration_s: the end of the segment.
-        settings: `max_backchannel_s`, `max_overlap_s`, `barge_in`, `response`; utterances whatever the `unit`.
+        settings: `max_backchannel_s`, `max_overlap_s`, `max_carry_over_s`, `barge_in`, `response`; utterances
+            whatever the `unit`.
     """
     turns = utterances(speech, settings.timeline)
-    sustained = settings.response == "sustained"
-    long = durations(turns.spans) > settings.max_backchannel_s
-    if sustained:
-        long &= turns.spans[..., 0] >= 0
+    response = long = durations(turns.spans) > settings.max_backchannel_s
+    if settings.response == "sustained":
+        begins_here = turns.spans[..., 0] >= 0
+        long = long & (begins_here | (turns.spans[..., 1] > settings.max_carry_over_s))
+        response = begins_here & (turns.longest_s > settings.max_backchannel_s)
     barged_in = seconds(_first(turns.spans, long) - turn_end_s) < -settings.max_overlap_s
-    response = long & (turns.longest_s > settings.max_backchannel_s) if sustained else long
     delay_s = _first(turns.spans, response) - turn_end_s
     if settings.barge_in == "no-response":
         delay_s = np.where(barged_in, np.inf, np.maximum(delay_s, 0.0))
@@ -173,7 +173,7 @@ def backchannel(speech: Speeches, truth: Intervals, settings: RewardSettings) ->
             sorted and disjoint; if there is none, silence is perfect.
         settings: `max_backchannel_s`, `tolerance_s`, `unit`, `matching`.
     """
-    truth = np.array(list(truth), float).reshape(-1, 2)
+    truth = as_intervals(truth)
     units = _units(speech, settings)
     short = durations(units) <= settings.max_backchannel_s
     takeovers = np.sum(durations(units) > settings.max_backchannel_s, axis=1)
@@ -199,8 +199,8 @@ def interruption(speech: Speeches, start_s: float, end_s: float, duration_s: flo
 
     Without one, the delay is the time from the end of the interruption to the end of the segment: whoever
     never stops does not respond. People answer before the end as often as after it, so an early start is a
-    response, but costs as much as one that is late by the same time. In the paper's text, whoever speaks
-    through the end of the interruption, or makes any sound after it, responds.
+    response, but costs as much as one that is late by the same time. With "onset", any IPU that starts after the
+    interruption is a response; in the paper's text, any speech after it, also that of whoever speaks through its end.
 
     Source: arXiv 2606.11167, section 3.4. Diagnostics: `delay_s` (early or late; NaN without a response),
     `responded`, `overlap_s` (how long the agent speaks while the user interrupts), `longest_s` and
@@ -214,20 +214,21 @@ def interruption(speech: Speeches, start_s: float, end_s: float, duration_s: flo
         settings: `max_backchannel_s`, `max_overlap_s`, `barge_in`, `response`; whatever the `unit`.
     """
     overlap_s = seconds(np.nansum(durations(np.clip(speech, start_s, end_s)), axis=1))
+    rest_s = max(duration_s - end_s, 0.0)
     if settings.response == "sustained":
         units = utterances(speech, settings.timeline)
         meanwhile = (seconds(units.spans[..., 0] - start_s) <= 0) | (seconds(units.spans[..., 1] - end_s) <= 0)
         response = ~meanwhile & (units.longest_s > settings.max_backchannel_s)
+        delay_s = _first(units.spans, response) - end_s
+        if settings.barge_in == "no-response":
+            early = seconds(delay_s) < -settings.max_overlap_s
+            delay_s = np.where(early, np.minimum(-delay_s, rest_s), delay_s)
     else:
         units = Utterances(speech, durations(speech), durations(speech))
         begins_s, ends_s = seconds(speech[..., 0] - end_s), seconds(speech[..., 1] - end_s)
         response = ends_s > 0 if settings.response == "literal" else begins_s >= 0
-    delay_s = _first(units.spans, response) - end_s
-    early = seconds(delay_s) < -settings.max_overlap_s
-    charged = early & (settings.response == "sustained") & (settings.barge_in == "no-response")
-    rest_s = max(duration_s - end_s, 0.0)
-    delay_s = np.where(charged, np.minimum(-delay_s, rest_s), np.maximum(delay_s, 0.0))
-    return _minus_delay(delay_s, rest_s, units, response, overlap_s=overlap_s)
+        delay_s = _first(units.spans, response) - end_s
+    return _minus_delay(np.maximum(delay_s, 0.0), rest_s, units, response, overlap_s=overlap_s)
 
 
 def pad(activities: Sequence[Intervals], duration_s: float, before_s: float = 0.0) -> Speeches:
@@ -263,8 +264,8 @@ def utterances(speech: Speeches, timeline: TimelineSettings) -> Utterances:
     rank = np.cumsum(first, axis=1) - 1
     spans = np.full_like(speech, np.nan)
     spans[np.nonzero(first)[0], rank[first]] = np.stack([speech[first, 0], speech[last, 1]], axis=1)
-    longest_s = speech_s = np.where(np.isnan(spans[..., 0]), np.nan, 0.0)
-    longest_s, speech_s = longest_s.copy(), speech_s.copy()
+    longest_s = np.where(np.isnan(spans[..., 0]), np.nan, 0.0)
+    speech_s = longest_s.copy()
     np.maximum.at(longest_s, (np.nonzero(real)[0], rank[real]), durations(speech[real]))
     np.add.at(speech_s, (np.nonzero(real)[0], rank[real]), durations(speech[real]))
     return Utterances(spans, longest_s, speech_s)

@@ -172,7 +172,7 @@ def _closing_words(run_dir: Path, commands: list[str]) -> None:
         for axis, each in last["validation"].items():
             for name, value in each["reward"].items():
                 before = first["validation"].get(axis, {}).get("reward", {}).get(name)
-                human = each["human"]["reward"].get(name)
+                human = each.get("human", {}).get("reward", {}).get(name)
                 people = "" if human is None else f" (the recorded agents: {human:+.3f})"
                 if value is not None and before is not None:
                     out.print(f"  {axis} {name}: {before:+.3f} -> {value:+.3f}{people}", **PLAIN)

@@ -13,6 +13,7 @@ All functions are vectorised over sorted disjoint intervals, shape (n, 2), in se
     [[2.0, 2.5]]
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +44,11 @@ def speech(activity: Intervals, settings: TimelineSettings) -> Speech:
         utterances=np.stack([activity[first, 0], activity[last, 1]], axis=1),
         pauses=silences[~ends_utterance & (silence_s >= settings.min_pause_s)],
     )
+
+
+def as_intervals(nested: Iterable[Iterable[float]]) -> Intervals:
+    """`[[start_s, end_s], ...]`, as Parquet and JSON give it, as an array, (n, 2)."""
+    return np.array(list(nested), float).reshape(-1, 2)
 
 
 def seconds(difference_s: NDArray[np.float64]) -> NDArray[np.float64]:

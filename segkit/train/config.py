@@ -229,7 +229,10 @@ def load(
     """
     changes = _flat(yaml.safe_load(preset_text(preset)))
     if dataset is not None:
-        changes |= {name: str(value) for name, value in of_dataset(dataset).items() if value != TRANSCRIPT}
+        taken = of_dataset(dataset)
+        if taken["vad.backend"] == TRANSCRIPT:
+            del taken["vad.backend"]
+        changes |= {name: str(value) for name, value in taken.items()}
     if file is not None:
         try:
             given = yaml.safe_load(file.read_text(encoding="utf-8"))

@@ -21,10 +21,11 @@ def estimate(policy: Policy, longest_s: float, config: AlignConfig) -> dict[str,
     """Bytes by purpose, for a step of the longest segments with the longest context."""
     per_s = policy.rate_hz / policy.frame_samples
     frames = round((config.sampling.opening_s + config.context.max_s + longest_s) * per_s) + 2
-    rows = min(config.sampling.rows, config.groups * config.completions)
-    group = config.completions, config.optimiser.microbatch
-    parts = policy.memory(rows, frames, *group, round(longest_s * per_s))
-    return parts | {"scoring: speech detection": vad.GPU_FRAMES * 14_000 if policy.device.type == "cuda" else 0}
+    on_gpu, everything = policy.device.type == "cuda", config.groups * config.completions
+    rows = config.sampling.rows if on_gpu else min(config.sampling.rows, everything)
+    scored = config.completions if on_gpu else everything  # decoded audio goes to the CPU, group by group
+    parts = policy.memory(rows, frames, scored, config.optimiser.microbatch, round(longest_s * per_s))
+    return parts | {"scoring: speech detection": vad.GPU_FRAMES * 14_000 if on_gpu else 0}
 
 
 def peak(parts: dict[str, int]) -> int:

@@ -91,7 +91,9 @@ class MoshiPolicy:
         delays = self.lm.delays[1 : self.lm.dep_q + 1]
         lasts = [user.shape[1] + max(1, *delays) for user in users]  # steps, until the last frame is complete
         places, steps = schedule(lasts, rows)
-        heard = users[0].new_zeros(1 + max(row for row, _ in places), users[0].shape[0], steps)
+        # On a GPU, where more rows cost little, all passes have the same number: one shape, and the same kernels.
+        used = rows if self.device.type == "cuda" else 1 + max(row for row, _ in places)
+        heard = users[0].new_zeros(used, users[0].shape[0], steps)
         numbers = torch.zeros(len(heard), steps, 1 + self.lm.dep_q, dtype=torch.float64)
         starts: dict[int, list[int]] = {}
         for user, seed, last, (row, start) in zip(users, seeds, lasts, places, strict=True):

@@ -13,7 +13,7 @@ from segkit.alignment.advantages import decoupled
 from segkit.alignment.judge import Judge, by_utterance, dialogue
 from segkit.schemas import Axis, Intervals
 from segkit.segmenters import vad
-from segkit.segmenters.timeline import speech
+from segkit.segmenters.timeline import as_intervals, speech
 from segkit.segmenters.transcription import Transcriber
 from segkit.train.config import AlignConfig
 from segkit.train.policy import Completions, Hook, Policy
@@ -89,8 +89,9 @@ class Scorer:
     ) -> list[str]:
         """What was said in a scene, per completion: the user by the dataset, the model by itself or by ASR.
 
-        The user's words end with the turn or the interruption: what came after was a reply to somebody whom the
-        model never heard. Nothing, if it is not known what the user said: then no answer is better than another.
+        The words of both begin with the context, and the user's end with the turn or the interruption: what came after
+        was a reply to somebody whom the model never heard. Nothing, if it is not known what the user said: then no
+        answer is better than another.
 
         Args:
             policy: that spoke.
@@ -104,7 +105,7 @@ class Scorer:
         words, agents = segment["words"], [[(n * frame_s, word) for n, word in policy.words(t)] for t in group.text]
         user = [(word["start_s"], word["text"]) for word in words or [] if word["speaker"] == "user"]
         if self.transcriber:
-            heard = self.transcriber.transcribe(list(audio.cpu().numpy()), vad.rate_for(policy.rate_hz))
+            heard = self.transcriber.transcribe(list(audio.numpy()), vad.rate_for(policy.rate_hz))
             agents = [[(word.start_s, word.text) for word in said] for said in heard]
             if words is None:
                 (said,) = self.transcriber.transcribe([scene.audio], policy.rate_hz)
@@ -113,16 +114,15 @@ class Scorer:
         user = [(at_s, text) for at_s, text in user if -scene.context_s <= at_s < end_s]
         if not user:
             return []
-        own = by_utterance("user", user, self._utterances(np.array(segment["user_activity"], float)))
-        return [
-            dialogue(
-                own + by_utterance("agent", [(at_s - start_s, text) for at_s, text in said], self._utterances(each))
-            )
-            for said, each in zip(agents, spoken, strict=True)
-        ]
+        lines = by_utterance("user", user, self._utterances(as_intervals(segment["user_activity"])))
+        texts = []
+        for words_said, activity in zip(agents, spoken, strict=True):
+            own = [(at_s - start_s, text) for at_s, text in words_said if at_s - start_s >= -scene.context_s]
+            texts.append(dialogue(lines + by_utterance("agent", own, self._utterances(activity))))
+        return texts
 
     def _utterances(self, activity: Intervals) -> Intervals:
-        return speech(activity.reshape(-1, 2), self.config.rewards.timeline).utterances
+        return speech(activity, self.config.rewards.timeline).utterances
 
 
 def facts_by_axis(

@@ -9,8 +9,8 @@
     ├── samples/                what the model said: user left, model right
     └── export/                 the result, as moshi's own tools load it, and --policy
 
-All chance is drawn from the seed and the step, so a checkpoint holds no generator's state. A checkpoint is
-written under another name and renamed: what has its name is whole.
+All chance is a function of the seed, the step, the segment and the completion, so a checkpoint holds no
+generator's state. A checkpoint is written under another name and renamed: what has its name is whole.
 """
 
 import json

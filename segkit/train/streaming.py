@@ -2,7 +2,7 @@
 
 What a completion says follows from the weights, from what it hears, and from its seed: a number in [0, 1) for each
 frame and stream decides which token is drawn there. So its tokens are the same alone and in any company, in
-any row, and on any machine up to rounding.
+any row, and on any machine, as far as kernels round alike.
 
 moshi's generator, its keys and values and, on CUDA, its graphs are kept from one pass to the next of the same
 shape: to capture graphs and to reserve up to tens of GiB takes seconds, and a run has thousands of passes.
@@ -12,7 +12,7 @@ import gc
 import os
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -28,8 +28,8 @@ from segkit.train.config import SamplingConfig
 from segkit.train.policy import Hook
 
 FRAMES_AT_ONCE = 128
-"""Keys and values are reserved for a multiple of this, so that the shapes of passes repeat; with a multiple of 8,
-attention needs no padded copy of its mask."""
+"""Keys and values are reserved for a multiple of this, so that the shapes of passes repeat; with a multiple of 8, as
+Moshi's context is one, too, attention needs no padded copy of its mask."""
 
 
 def chance(seed: int, frames: int, streams: int) -> Tensor:
@@ -156,22 +156,27 @@ class Sampler:
         """The generator, ready to start; outside of this, the model does not stream and attends to all it is given."""
         shape = rows, reserved(self.lm, frames)
         with attention_over(self.lm.transformer, shape[1]):
-            if self._generator is None or shape != self._shape:
-                self._generator, self._state = None, {}
-                gc.collect()  # generators and their states refer to each other, and hold the memory of the next
-                self._generator, self._shape = Generator(self.lm, self.sampling, rows), shape
-                self._generator.streaming_forever(rows)
-            else:
-                self.lm.set_streaming_state(self._state)
+            if shape != self._shape:
+                self._forget()
             try:
+                if self._generator is None:
+                    self._generator = Generator(self.lm, self.sampling, rows)
+                    self._generator.streaming_forever(rows)
+                else:
+                    self.lm.set_streaming_state(self._state)
+                self._shape = shape
                 self._generator.forget()
                 yield self._generator
+                self._state = self.lm.get_streaming_state()
             except BaseException:
-                self._shape = 0, 0  # who knows in which state it is
+                self._forget()  # its state is not known, and its memory may be needed
                 raise
             finally:
-                self._state = self.lm.get_streaming_state()
-                self.lm.set_streaming_state(dict.fromkeys(self._state))
+                self.lm.set_streaming_state(dict.fromkeys(self.lm.get_streaming_state()))
+
+    def _forget(self) -> None:
+        self._shape, self._generator, self._state = (0, 0), None, {}
+        gc.collect()  # generators and their states refer to each other
 
 
 def reserved(lm: LMModel, frames: int) -> int:
@@ -192,7 +197,7 @@ def attention_over(transformer: StreamingTransformer, frames: int) -> Iterator[N
         set_attention_context(transformer, context)
 
 
-def compiled_if_possible(device: torch.device) -> Any:
+def compiled_if_possible(device: torch.device) -> AbstractContextManager[None]:
     """Within this, moshi compiles parts of itself at their first call, if they are on a GPU and that works.
 
     On a CPU, compiling takes longer than what it speeds up.

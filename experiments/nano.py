@@ -7,9 +7,9 @@
     python experiments/nano.py measure F/seed0/export F/held-out F/seed0.json
     segkit align F/train F/no-pause --set axes=turn_taking,backchannel,interruption
     python experiments/nano.py shuffled F/train F/shuffled
-    python experiments/nano.py measure F/seed0/export F/held-out F/alone.json --silent-user
+    python experiments/nano.py measure F/seed0/export F/held-out F/seed0-alone.json --silent-user
     python experiments/nano.py table F/before.json F/seed0.json ...
-    python experiments/nano.py alone F/before.json F/before-alone.json F/seed0.json F/seed0-alone.json
+    python experiments/nano.py follows F/before.json F/before-alone.json F/seed0.json F/seed0-alone.json
     python experiments/nano.py curves F/seed0 F/seed1 F/seed2 curves.png
     python experiments/nano.py raster nano F/seed0/export F/held-out raster.png
     python experiments/nano.py clips nano F/seed0/export F/held-out clips
@@ -37,10 +37,11 @@ from typer import echo
 
 from segkit.alignment.advantages import decoupled
 from segkit.alignment.rewards import LITERAL, RewardSettings, score
+from segkit.dataset import read_run, settings_of
 from segkit.schemas import NO_INTERVALS, Axis, Intervals
 from segkit.schemas.settings import TimelineSettings
 from segkit.segmenters import vad
-from segkit.segmenters.timeline import clip, merged, speech
+from segkit.segmenters.timeline import as_intervals, clip, merged, speech
 from segkit.train.checkpoints import open_checkpoint
 from segkit.train.config import AlignConfig, load
 from segkit.train.loop import EVALUATING, align
@@ -68,6 +69,11 @@ def nobody(stage: str, done: int, total: int) -> None:
     """A hook that shows nothing."""
 
 
+def settings(dataset: Path, changes: dict[str, str]) -> AlignConfig:
+    """Those of nano, with what the dataset says of speech, changed."""
+    return load("nano", None, changes, settings_of(read_run(dataset)))
+
+
 def completed(
     policy_name: str, dataset: Path, config: AlignConfig, per_axis: int, silent_user: bool = False
 ) -> tuple[MoshiPolicy, list[Scene], list[Completions]]:
@@ -88,7 +94,7 @@ def measure(
     policy: str, dataset: Path, out: Path, per_axis: int = 100, completions: int = 3, silent_user: bool = False
 ) -> None:
     """When a policy speaks, by axis and segment, as JSON; on request with silence in the place of the user."""
-    config = load("nano", overrides={"completions": str(completions), "seed": "1"})
+    config = settings(dataset, {"completions": str(completions), "seed": "1"})
     model, scenes, groups = completed(policy, dataset, config, per_axis, silent_user)
     spoken = activities(model, scenes, listen(model, groups), vad.load(config.vad))
     found: dict[str, dict[str, Any]] = {axis: {} for axis in Axis}
@@ -104,7 +110,7 @@ Speaks = Callable[[Any, np.random.Generator], list[Intervals]]
 
 def as_measured(row: Any, rng: np.random.Generator) -> list[Intervals]:
     """What was heard of the model."""
-    return [intervals(each) for each in row["speech"]]
+    return [as_intervals(each) for each in row["speech"]]
 
 
 def at_random(row: Any, rng: np.random.Generator) -> list[Intervals]:
@@ -125,7 +131,7 @@ def at_random(row: Any, rng: np.random.Generator) -> list[Intervals]:
 
 def in_every_silence(row: Any, rng: np.random.Generator) -> list[Intervals]:
     """A rule: a sound of 0.4 s, half a second into every silence of the user."""
-    user = clip(intervals(row["user_activity"]), 0.0, row["duration_s"])
+    user = clip(as_intervals(row["user_activity"]), 0.0, row["duration_s"])
     ends_s, next_s = np.append(0, user[:, 1]), np.append(user[:, 0], row["duration_s"])
     starts_s = ends_s[next_s - ends_s >= 0.5] + 0.5
     return [merged(np.stack([starts_s, starts_s + 0.4], axis=1))]
@@ -133,7 +139,7 @@ def in_every_silence(row: Any, rng: np.random.Generator) -> list[Intervals]:
 
 def recorded(row: Any, rng: np.random.Generator) -> list[Intervals]:
     """The agent of the recording."""
-    return [intervals(row["agent_activity"])]
+    return [as_intervals(row["agent_activity"])]
 
 
 def results(path: Path, speaks: Speaks, reading: RewardSettings, draws: int = 1) -> dict[str, dict[str, Any]]:
@@ -189,27 +195,37 @@ def _told(values: NDArray[np.float64]) -> str:
 
 
 @app.command()
-def alone(measurements: list[Path]) -> None:
-    """How much is said with a user and without one: pairs of measurements, the second of each with --silent-user."""
-    echo("| run | speech, share of the time | utterances per minute |\n|---|---|---|")
+def follows(measurements: list[Path]) -> None:
+    """When utterances begin: in which share in the user's silences, how long after; and how much is said at all.
+
+    With --silent-user, the silences are those of a user who was not heard: then the share is that of the time.
+    """
+    echo("| run | speech, share of the time | utterances per minute | begin in a silence | after, s |\n|" + 5 * "---|")
     for path in measurements:
         rows = [row for of_axis in json.loads(path.read_text()).values() for row in of_axis.values()]
-        talks = [clip(each, 0.0, row["duration_s"]) for row in rows for each in map(intervals, row["speech"])]
         minutes = sum(len(row["speech"]) * row["duration_s"] for row in rows) / 60
-        said_s = sum(float(np.sum(each[:, 1] - each[:, 0])) for each in talks)
-        count = sum(len(speech(each, TimelineSettings()).utterances) for each in talks)
-        echo(f"| {path.stem} | {said_s / 60 / minutes:.2f} | {count / minutes:.1f} |")
+        said_s, after_s = 0.0, []
+        for row in rows:
+            user = as_intervals(row["user_activity"])
+            for each in row["speech"]:
+                ipus = clip(as_intervals(each), 0.0, row["duration_s"])
+                said_s += float(np.sum(ipus[:, 1] - ipus[:, 0]))
+                starts_s = speech(ipus, TimelineSettings()).utterances[:, 0]
+                ended = np.searchsorted(user[:, 1], starts_s)
+                in_silence = np.searchsorted(user[:, 0], starts_s) == ended
+                before_s = starts_s - np.append(user[:, 1], np.nan)[ended - 1]
+                after_s += np.where(in_silence, before_s, np.nan).tolist()
+        silent = np.mean(np.isfinite(after_s))
+        echo(
+            f"| {path.stem} | {said_s / 60 / minutes:.2f} | {len(after_s) / minutes:.1f} | {silent:.2f} | "
+            f"{np.nanmedian(after_s):.2f} |"
+        )
 
 
 def _mean(values: Any) -> float:
     """Mean of the numbers; NaN without one."""
     numbers = np.asarray(values, float)
     return float(np.nanmean(numbers)) if np.isfinite(numbers).any() else np.nan
-
-
-def intervals(nested: Any) -> Intervals:
-    """Intervals as JSON and Parquet have them, as an array."""
-    return np.array(nested, float).reshape(-1, 2)
 
 
 @app.command()
@@ -220,7 +236,7 @@ def shuffled(dataset: Path, run: Path, seed: int = 0, steps: int | None = None) 
     def dealt(components: Any) -> NDArray[np.float64]:
         return rng.permutation(decoupled(components))
 
-    config = load("nano", overrides={"seed": str(seed)} | ({"steps": str(steps)} if steps else {}))
+    config = settings(dataset, {"seed": str(seed)} | ({"steps": str(steps)} if steps else {}))
     with patch("segkit.train.scoring.decoupled", dealt):
         align(dataset, RunFolder(run), "nano", config, "cpu", False, nobody, lambda metrics: echo(metrics["step"]))
 
@@ -249,7 +265,7 @@ def curves(runs: list[Path], out: Path) -> None:
 @app.command()
 def raster(before: str, after: str, dataset: Path, out: Path, completions: int = 20) -> None:
     """When the user and twenty completions speak, in one segment of each axis, before and after."""
-    config = load("nano", overrides={"completions": str(completions), "seed": "2"})
+    config = settings(dataset, {"completions": str(completions), "seed": "2"})
     figure, plots = plt.subplots(4, 2, figsize=(13, 11), layout="constrained")
     for column, (name, policy_name) in enumerate({"before": before, "after": after}.items()):
         policy, scenes, groups = completed(policy_name, dataset, config, 1)
@@ -271,7 +287,7 @@ def raster(before: str, after: str, dataset: Path, out: Path, completions: int =
 def clips(before: str, after: str, dataset: Path, out: Path, per_axis: int = 2, seconds: float = 25.0) -> None:
     """The same segments before and after: the user left, the model right, as MP3."""
     out.mkdir(parents=True, exist_ok=True)
-    config = load("nano", overrides={"completions": "2", "seed": "3"})
+    config = settings(dataset, {"completions": "2", "seed": "3"})
     for name, policy_name in {"before": before, "after": after}.items():
         policy, scenes, groups = completed(policy_name, dataset, config, per_axis)
         for i, (scene, group) in enumerate(zip(scenes, groups, strict=True)):

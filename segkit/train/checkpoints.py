@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import hf_hub_download
+from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     EntryNotFoundError,
     HfHubHTTPError,
@@ -90,7 +90,9 @@ def _on_hub(hub_id: str, name: str) -> str | None:
     """A file, or None if there is none: a Moshi 7B from before there were configs, or a model without an adapter."""
     try:
         return hf_hub_download(hub_id, name)
-    except LocalEntryNotFoundError:
+    except LocalEntryNotFoundError:  # offline; that there is none may be known from before
+        if try_to_load_from_cache(hub_id, name) is _CACHED_NO_EXIST:
+            return None
         raise
     except EntryNotFoundError:
         return None

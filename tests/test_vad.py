@@ -114,10 +114,10 @@ def stream(audio: NDArray[np.float32], size: int) -> Iterator[NDArray[np.float32
 
 
 def shared_audio() -> list[Path]:
-    """All files of the shared data that soundfile opens."""
+    """All recordings of the shared data that soundfile opens; those under `faults` were made to be damaged."""
     files = []
     for path in sorted(SHARED.rglob("*")):
-        if path.suffix in {".wav", ".mp3", ".sph", ".flac", ".ogg"}:
+        if path.suffix in {".wav", ".mp3", ".sph", ".flac", ".ogg"} and SHARED / "faults" not in path.parents:
             try:
                 soundfile.info(path)
             except soundfile.LibsndfileError:

@@ -36,8 +36,8 @@ FREE = (
     *("evaluation", "model.checkpointing", "model.export", "optimiser.microbatch", "sampling.rows"),
     *("judge.url", "judge.timeout_s", "judge.retries", "judge.concurrency"),
 )
-"""What may change when a run is resumed: it decides memory, speed and what is looked at. With other `sampling.rows`,
-chance is dealt to completions in another order, so the rest of the run is another one of the same kind."""
+"""What may change when a run is resumed: it decides memory, speed and what is looked at, and no more than the rounding
+of what is sampled and learnt."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,9 @@
 # make demo    the main job on synthetic conversations: Parquet, a picture per axis, first steps of training, in demo/
 # make test    formatting, lint, types, import order, tests
 
+# Threads of small models on busy cores are ten times slower.
+export OMP_NUM_THREADS ?= 1
+
 UV := $(shell command -v uv || echo .uv/bin/uv)
 RUN := .venv/bin
 # A proxy has its certificate in the store of the system.
@@ -15,7 +18,7 @@ setup: $(UV)
 
 demo: $(UV)
 	$(UV) sync --locked --inexact --no-dev --extra synthetic --extra train
-	$(RUN)/segkit extract synthetic demo/conversations -o demo/dataset --set hours=0.5
+	$(RUN)/segkit extract synthetic demo/conversations -o demo/dataset --set corpus.hours=0.5
 	for axis in pause turn_taking backchannel interruption; do \
 		$(RUN)/segkit inspect demo/dataset $$axis --png demo/$$axis.png || exit 1; done
 	$(RUN)/segkit stats demo/dataset
@@ -30,7 +33,7 @@ test: setup browser
 	$(RUN)/ruff check
 	$(RUN)/mypy
 	$(RUN)/lint-imports
-	OMP_NUM_THREADS=1 $(RUN)/pytest -n auto --dist worksteal
+	$(RUN)/pytest -n auto --dist worksteal
 	@echo "Done: everything passes; results above, nothing else was written"
 
 # For the tests of the page. Debian's root gets it here, as in a container; without Chromium these tests skip.

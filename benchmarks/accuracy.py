@@ -11,7 +11,6 @@ over union).
 import argparse
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,26 +21,26 @@ from segkit import corpora
 from segkit.audio import Recording
 from segkit.corpora.stereo import StereoOptions
 from segkit.corpora.synthetic import SyntheticOptions, read_truth
-from segkit.schemas import PRESETS, Axis, Conversation, Intervals, Settings, Transcript
-from segkit.schemas.settings import with_overrides
+from segkit.schemas import Axis, Conversation, Intervals, Transcript
 from segkit.segmenters import vad
 from segkit.segmenters.axes import find_segments
+from segkit.settings import SegmentSettings
 
-PAPER = PRESETS["paper"]
+PAPER = SegmentSettings()
 Spans = dict[Axis, list[tuple[int, float, float]]]
 """Segments as (user, start_s, end_s)."""
 
 
-def detect(conversation: Conversation, settings: Settings) -> tuple[Intervals, Intervals]:
+def detect(conversation: Conversation, settings: SegmentSettings) -> tuple[Intervals, Intervals]:
     """Speech of both tracks by VAD."""
     recording = Recording(conversation.tracks)
-    rate_hz = 8000 if recording.rate_hz == 8000 else 16_000
+    rate_hz = vad.rate_for(recording.rate_hz)
     detector = vad.load(settings.vad)
     first, second = detector.detect([recording.blocks(rate_hz, detector.block_samples(rate_hz))], rate_hz)[0]
     return first, second
 
 
-def spans(activity: tuple[Intervals, Intervals], settings: Settings) -> Spans:
+def spans(activity: tuple[Intervals, Intervals], settings: SegmentSettings) -> Spans:
     """What `segkit.segmenters.axes` finds in an activity."""
     found: Spans = {axis: [] for axis in Axis}
     for segment in find_segments(activity, settings):
@@ -99,8 +98,8 @@ def on_synthetic(console: Console, hours: float) -> None:
     }
     with tempfile.TemporaryDirectory() as folder:
         for name, (changes, overrides) in conditions.items():
-            settings = with_overrides(PAPER, overrides)
-            options = replace(SyntheticOptions(hours=hours), **changes)
+            settings = PAPER.changed(overrides)
+            options = SyntheticOptions(hours=hours).changed(changes)
             cases = [
                 (events, spans(detect(conversation, settings) if overrides else activity, settings))
                 for conversation, events, activity in synthetic(Path(folder), options)

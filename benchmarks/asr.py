@@ -18,11 +18,11 @@ from rich.table import Table
 
 from segkit.audio import Recording
 from segkit.corpora.spokenwoz import SpokenWoz
-from segkit.extract import words
-from segkit.extract.listen import detect_speech
-from segkit.schemas import Conversation, VadSettings
-from segkit.schemas.settings import AsrSettings
+from segkit.extraction import words
+from segkit.extraction.listen import detect_speech
+from segkit.schemas import Conversation
 from segkit.segmenters import vad
+from segkit.settings import AsrSettings, VadSettings
 
 Spoken = list[tuple[str, float, float]]
 """Text without case and punctuation, start_s, end_s."""
@@ -42,7 +42,7 @@ def recognise(conversations: list[Conversation], settings: AsrSettings) -> dict[
     """The recognised words of some recordings, found as `segkit extract` finds them."""
     recordings = {c.id: Recording(c.tracks) for c in conversations}
     rows = {
-        key: {"problem": None, "words": None, "language": "en", "duration_s": r.duration_s}
+        key: {"problem": None, "transcript_problem": None, "words": None, "language": "en", "duration_s": r.duration_s}
         for key, r in recordings.items()
     }
     detect_speech(vad.load(VadSettings()), rows, recordings)

@@ -29,10 +29,11 @@ from rich.table import Table
 
 from segkit import corpora
 from segkit.audio import Recording
-from segkit.schemas import Conversation, Intervals, VadSettings
+from segkit.schemas import Conversation, Intervals
 from segkit.segmenters import vad
 from segkit.segmenters.diarization import Diarizer
 from segkit.segmenters.timeline import clip
+from segkit.settings import VadSettings
 
 with warnings.catch_warnings(action="ignore"):
     from pyannote.core import Annotation, Segment, Timeline

@@ -12,11 +12,12 @@ from collections.abc import Callable
 import numpy as np
 from pyannote.core import Segment, Timeline
 
-from segkit.schemas import PRESETS, Intervals
+from segkit.schemas import Intervals
 from segkit.segmenters.axes import find_patterns
 from segkit.segmenters.timeline import speech
+from segkit.settings import SegmentSettings
 
-PAPER = PRESETS["paper"]
+PAPER = SegmentSettings()
 
 
 def dialogue(hours: float, seed: int = 0) -> tuple[Intervals, Intervals]:

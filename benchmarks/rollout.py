@@ -14,10 +14,8 @@ bandwidth of a large copy measured in the same run; and the hours of the paper's
 import argparse
 import multiprocessing
 import resource
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,12 +23,14 @@ from moshi.models import LMGen, LMModel, loaders
 from moshi.utils.compile import no_compile
 from torch import Tensor
 
-from segkit.train.checkpoints import Checkpoint, open_checkpoint
-from segkit.train.config import ModelConfig, SamplingConfig
-from segkit.train.devices import resolve
-from segkit.train.moshi import MoshiPolicy
-from segkit.train.rollout import rollout
-from segkit.train.scenes import Scene
+from segkit import ModelSettings, SamplingSettings, open_model
+from segkit.models.checkpoints import MoshiCheckpoint
+from segkit.models.devices import resolve
+from segkit.models.moshi import MoshiSpeaker
+from segkit.models.training import Moshi
+from segkit.rollouts.rollout import rollout
+from segkit.rollouts.scenes import Scene
+from segkit.tasks import nobody
 
 COMPLETIONS = 8
 SEGMENTS = 16
@@ -47,25 +47,25 @@ def scenes() -> list[Scene]:
     return [Scene({"id": str(n)}, audio, 38, n, 0.0) for n, audio in zip(frames, noise, strict=True)]
 
 
-def together(policy: MoshiPolicy, staged: list[Scene]) -> None:
+def together(policy: MoshiSpeaker, staged: list[Scene]) -> None:
     """Segkit's way."""
-    rollout(policy, staged, COMPLETIONS, (0,), ROWS, lambda *_: None)
+    rollout(policy, staged, COMPLETIONS, (0,), ROWS, nobody)
 
 
-def per_segment(policy: MoshiPolicy, staged: list[Scene]) -> None:
+def per_segment(policy: MoshiSpeaker, staged: list[Scene]) -> None:
     """One `LMGen` pass per segment, with its completions as the batch."""
     for scene in staged:
         plain(policy, policy.encode(torch.from_numpy(scene.audio)[None]).expand(COMPLETIONS, -1, -1))
 
 
-def per_completion(policy: MoshiPolicy, staged: list[Scene]) -> None:
+def per_completion(policy: MoshiSpeaker, staged: list[Scene]) -> None:
     """One `LMGen` pass per completion."""
     for scene in staged:
         for _ in range(COMPLETIONS):
             plain(policy, policy.encode(torch.from_numpy(scene.audio)[None]))
 
 
-def plain(policy: MoshiPolicy, user: Tensor) -> None:
+def plain(policy: MoshiSpeaker, user: Tensor) -> None:
     """A loop over `LMGen` as in moshi's own inference."""
     generator = LMGen(policy.lm, temp=0.8, top_k=250, temp_text=0.7, top_k_text=0)
     with no_compile(), torch.no_grad(), generator.streaming(len(user)):
@@ -74,7 +74,7 @@ def plain(policy: MoshiPolicy, user: Tensor) -> None:
             generator.step(user[:, :, i : i + 1])
 
 
-WAYS: dict[str, Callable[[MoshiPolicy, list[Scene]], None]] = {
+WAYS: dict[str, Callable[[MoshiSpeaker, list[Scene]], None]] = {
     "G passes with batch 1": per_completion,
     "one LMGen pass per segment, batch G": per_segment,
     f"segkit: {ROWS} rows": together,
@@ -84,8 +84,8 @@ WAYS: dict[str, Callable[[MoshiPolicy, list[Scene]], None]] = {
 def measure(name: str) -> tuple[float, float]:
     """Frames per second, and the growth of this process in MiB."""
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        policy = MoshiPolicy(open_checkpoint("tiny", Path(folder)), ModelConfig(lora_rank=4), SamplingConfig(), "cpu")
+    policy = open_model("tiny", training=True, model=ModelSettings(lora_rank=4), device="cpu")
+    assert isinstance(policy, MoshiSpeaker)
     staged = scenes()
     WAYS[name](policy, staged[:1])  # warms up
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -96,7 +96,7 @@ def measure(name: str) -> tuple[float, float]:
     return frames / took_s, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 
-class RandomMoshi(Checkpoint):
+class RandomMoshi(MoshiCheckpoint):
     """Moshi's architecture with random weights."""
 
     def lm(self, device: str, dtype: torch.dtype) -> LMModel:
@@ -136,7 +136,8 @@ def copy_gib_per_s(device: str) -> float:
 def at_moshi_size(device: str, frames: int, seconds: float) -> None:
     """Milliseconds per step by the number of rows, against reading all weights once."""
     bandwidth = copy_gib_per_s(device)
-    policy = MoshiPolicy(RandomMoshi("random", None), ModelConfig("bfloat16", lora_rank=32), SamplingConfig(), device)  # type: ignore[arg-type]
+    model = ModelSettings(dtype="bfloat16", lora_rank=32)
+    policy = Moshi(RandomMoshi("random", None), model, SamplingSettings(), device)  # type: ignore[arg-type]
     gib = sum(p.numel() * p.element_size() for p in policy.lm.parameters()) / (1 << 30)
     floor_ms = 1000 * gib / bandwidth
     where = torch.cuda.get_device_name() if device != "cpu" else f"{torch.get_num_threads()} threads"
@@ -145,9 +146,9 @@ def at_moshi_size(device: str, frames: int, seconds: float) -> None:
     for rows in (1, 16, 32, 64, 128, 256) if device != "cpu" else (1, 16):
         users = list(torch.randint(0, 2048, (rows, 8, frames), device=device))
         try:
-            policy.sample(users, range(rows), rows, lambda *_: None)  # compiles, captures graphs, reserves memory
+            policy.sample(users, range(rows), rows, nobody)  # compiles, captures graphs, reserves memory
             start = now(device)
-            policy.sample(users, range(rows), rows, lambda *_: None)
+            policy.sample(users, range(rows), rows, nobody)
             step_ms = 1000 * (now(device) - start) / (frames + 1)
         except torch.OutOfMemoryError:
             print(f"{rows:6}  out of memory")

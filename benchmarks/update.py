@@ -12,26 +12,23 @@ per pass, with and without computing activations again. Each is measured in a pr
 import argparse
 import multiprocessing
 import resource
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
 from moshi.utils.compile import no_compile
 from rollout import RECIPE, RandomMoshi
 
+from segkit import AlignSettings, open_model
 from segkit.alignment.objective import token_log_probs
-from segkit.train.checkpoints import open_checkpoint
-from segkit.train.config import AlignConfig, load
-from segkit.train.devices import resolve
-from segkit.train.moshi import MoshiPolicy
+from segkit.models.devices import resolve
+from segkit.models.protocols import Completions
+from segkit.models.streaming import attention_over
+from segkit.models.training import Moshi
+from segkit.rollouts.scenes import Scene
+from segkit.tasks import nobody
 from segkit.train.optimiser import MasterAdamW
-from segkit.train.policy import Completions
-from segkit.train.scenes import Scene
-from segkit.train.scoring import Scored
-from segkit.train.streaming import attention_over
 from segkit.train.update import update
 
 G = 16
@@ -39,18 +36,20 @@ FRAMES = 300
 START = 100
 
 
-def make(moshi: bool, **changes: object) -> tuple[MoshiPolicy, AlignConfig]:
+def make(moshi: bool, **changes: object) -> tuple[Moshi, AlignSettings]:
     """A policy with an adapter, and settings for one group."""
-    overrides = {"groups": "1", "completions": str(G), "minibatch": str(G), "model.lora_rank": "32"}
-    config = load("paper", overrides=overrides | {name.replace("__", "."): str(v) for name, v in changes.items()})
+    values = {"groups": 1, "completions": G, "minibatch": G, "model.lora_rank": 32}
+    settings = AlignSettings().changed(values | {name.replace("__", "."): value for name, value in changes.items()})
     if moshi:
-        return MoshiPolicy(RandomMoshi("random", None), config.model, config.sampling, resolve("cuda")), config  # type: ignore[arg-type]
+        random = RandomMoshi("random", None)  # type: ignore[arg-type]
+        return Moshi(random, settings.model, settings.sampling, resolve("cuda")), settings
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        return MoshiPolicy(open_checkpoint("tiny", Path(folder)), config.model, config.sampling, "cpu"), config
+    policy = open_model("tiny", training=True, model=settings.model, sampling=settings.sampling, device="cpu")
+    assert isinstance(policy, Moshi)
+    return policy, settings
 
 
-def group(policy: MoshiPolicy, frames: int) -> Completions:
+def group(policy: Moshi, frames: int) -> Completions:
     """Completions of random tokens, with the log-probabilities that the policy gives them."""
     lm, shape = policy.lm, (G, 8, frames)
     audio = [torch.randint(0, lm.card, shape, device=policy.device) for _ in range(2)]
@@ -63,7 +62,7 @@ def group(policy: MoshiPolicy, frames: int) -> Completions:
 
 
 @torch.no_grad()
-def stepwise(policy: MoshiPolicy, said: Completions, rows: int) -> None:
+def stepwise(policy: Moshi, said: Completions, rows: int) -> None:
     """Log-probabilities by a streaming pass over tokens that are known, `rows` completions at once."""
     codes = torch.cat([said.text[:, None], said.audio, said.user], 1)
     with no_compile():
@@ -75,33 +74,32 @@ def stepwise(policy: MoshiPolicy, said: Completions, rows: int) -> None:
 
 
 @torch.no_grad()
-def teacher_forced(policy: MoshiPolicy, said: Completions) -> None:
+def teacher_forced(policy: Moshi, said: Completions) -> None:
     """Log-probabilities as training finds them, one completion at a time."""
     with policy.updating():
         for i in range(G):
             token_log_probs(policy.text_logits(said[i : i + 1]), said.text[i : i + 1], 0.7)
 
 
-def whole_update(policy: MoshiPolicy, optimiser: MasterAdamW, config: AlignConfig, said: Completions) -> None:
+def whole_update(policy: Moshi, optimiser: MasterAdamW, settings: AlignSettings, said: Completions) -> None:
     """All that a step does after sampling and scoring."""
     frames = said.text.shape[1]
     scene = Scene({"axis": "pause"}, np.zeros(0, np.float32), START, frames, 0.0)
-    scored = Scored({}, np.linspace(-1, 1, G), {})
-    update(policy, optimiser, [scene], [said], [scored], config, 0, lambda *_: None)
+    update(policy, optimiser, [scene], [said], [np.linspace(-1, 1, G)], settings, 0, nobody)
 
 
 def ways(moshi: bool) -> dict[str, Callable[[], Callable[[], None]]]:
     """What is measured: each makes its policy, then returns what is timed."""
 
-    def probabilities(run: Callable[[MoshiPolicy, Completions], None]) -> Callable[[], None]:
+    def probabilities(run: Callable[[Moshi, Completions], None]) -> Callable[[], None]:
         policy, _ = make(moshi)
         said = group(policy, FRAMES)
         return lambda: run(policy, said)
 
     def updates(microbatch: int, checkpointing: bool) -> Callable[[], None]:
-        policy, config = make(moshi, optimiser__microbatch=microbatch, model__checkpointing=checkpointing)
-        said, optimiser = group(policy, FRAMES), MasterAdamW(policy.trainable(), config.optimiser, steps=10)
-        return lambda: whole_update(policy, optimiser, config, said)
+        policy, settings = make(moshi, optimiser__microbatch=microbatch, model__checkpointing=checkpointing)
+        said, optimiser = group(policy, FRAMES), MasterAdamW(policy.parameters(), settings.optimiser, steps=10)
+        return lambda: whole_update(policy, optimiser, settings, said)
 
     return {
         "log-probs, G stepwise passes, batch 1": lambda: probabilities(lambda p, s: stepwise(p, s, 1)),

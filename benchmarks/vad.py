@@ -21,8 +21,8 @@ import torch
 from numpy.typing import NDArray
 from silero_vad.sequence_vad import get_speech_timestamps_sequence
 
-from segkit.schemas import VadSettings
 from segkit.segmenters import vad
+from segkit.settings import VadSettings
 
 RATE_HZ = 16000
 TRACK_S = 60
@@ -59,7 +59,7 @@ def detect_batch(detector: vad.VoiceActivityDetector, tracks: Audio) -> None:
 
 def contenders() -> dict[str, Callable[[Audio], object]]:
     """What takes tracks, shape (tracks, samples), to intervals; Silero's own take one after the other."""
-    segkit, webrtc = vad.load(VadSettings()), vad.load(VadSettings("webrtc"))
+    segkit, webrtc = vad.load(VadSettings()), vad.load(VadSettings(backend="webrtc"))
     jit, onnx = silero_vad.load_silero_vad(), silero_vad.load_silero_vad(onnx=True)
     sequence = silero_vad.load_silero_vad(sequence=True)
     torch.set_num_threads(1)  # the ONNX sessions of silero_vad have one thread by themselves

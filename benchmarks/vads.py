@@ -22,11 +22,12 @@ from segkit.audio import Recording
 from segkit.corpora.harper_valley import HarperValley
 from segkit.corpora.spokenwoz import SpokenWoz
 from segkit.corpora.synthetic import Synthetic, SyntheticOptions, read_truth
-from segkit.extract import words
-from segkit.extract.listen import detect_speech
-from segkit.schemas import Conversation, Intervals, VadSettings
+from segkit.extraction import words
+from segkit.extraction.listen import detect_speech
+from segkit.schemas import Conversation, Intervals
 from segkit.segmenters import vad
 from segkit.segmenters.timeline import common, covered_s, merged
+from segkit.settings import VadSettings
 
 NEAR_S = 0.5
 Case = tuple[Recording, list[dict], tuple[Intervals, Intervals]]

@@ -1,7 +1,8 @@
-"""What nano learns from `segkit align`: the runs and pictures behind docs/nano.md.
+r"""What nano learns from `segkit align`: the runs and pictures behind docs/nano.md.
 
-    segkit extract synthetic F/conversations -o F/train --set hours=8 --splits 0.8,0.2,0
-    segkit extract synthetic F/others -o F/held-out --set hours=8 --set seed=1 --set first_speaker=200
+    segkit extract synthetic F/conversations -o F/train --set corpus.hours=8 --splits 0.8,0.2,0
+    segkit extract synthetic F/others -o F/held-out --set corpus.hours=8 --set corpus.seed=1 \
+        --set corpus.first_speaker=200
     python experiments/nano.py measure nano F/held-out F/before.json
     segkit align F/train F/seed0 --set seed=0
     python experiments/nano.py measure F/seed0/export F/held-out F/seed0.json
@@ -20,10 +21,10 @@ the segment's completions.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Any
 from unittest.mock import patch
 
@@ -35,21 +36,18 @@ import typer
 from numpy.typing import NDArray
 from typer import echo
 
+from segkit import Axis, Dataset, RewardSettings, api, open_model, open_run
 from segkit.alignment.advantages import decoupled
-from segkit.alignment.rewards import LITERAL, RewardSettings, score
-from segkit.dataset import read_run, settings_of
-from segkit.schemas import NO_INTERVALS, Axis, Intervals
-from segkit.schemas.settings import TimelineSettings
+from segkit.alignment.rewards import score
+from segkit.dataset.rows import Row
+from segkit.models.protocols import Speaker
+from segkit.rollouts.evaluation import Evaluation, evaluate
+from segkit.rollouts.scenes import Scene, Segments
+from segkit.rollouts.scoring import Scorer
+from segkit.schemas import NO_INTERVALS, Intervals
 from segkit.segmenters import vad
 from segkit.segmenters.timeline import as_intervals, clip, merged, speech
-from segkit.train.checkpoints import open_checkpoint
-from segkit.train.config import AlignConfig, load
-from segkit.train.loop import EVALUATING, align
-from segkit.train.moshi import MoshiPolicy
-from segkit.train.policy import Completions
-from segkit.train.rollout import activities, listen, rollout
-from segkit.train.scenes import Scene, Segments
-from segkit.train.state import RunFolder
+from segkit.settings import LITERAL, TimelineSettings
 
 EVENTS = "turn_end_s", "interruption_end_s"
 KEPT = "axis", "duration_s", "user_activity", "agent_activity", "backchannels", "interruption_start_s", *EVENTS
@@ -65,28 +63,24 @@ COLOURS = {"user": "#9aa4b2", "before": "#d1495b", "after": "#2a7fba", "event": 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-def nobody(stage: str, done: int, total: int) -> None:
-    """A hook that shows nothing."""
+class OfSilentUsers(Segments):
+    """The same segments with silence in the place of the user."""
+
+    def scenes(self, chosen: Iterable[tuple[Row, float]], speaker: Speaker) -> list[Scene]:
+        """Scenes as they are, but for the audio."""
+        return [replace(scene, audio=np.zeros_like(scene.audio)) for scene in super().scenes(chosen, speaker)]
 
 
-def settings(dataset: Path, changes: dict[str, str]) -> AlignConfig:
-    """Those of nano, with what the dataset says of speech, changed."""
-    return load("nano", None, changes, settings_of(read_run(dataset)))
-
-
-def completed(
-    policy_name: str, dataset: Path, config: AlignConfig, per_axis: int, silent_user: bool = False
-) -> tuple[MoshiPolicy, list[Scene], list[Completions]]:
-    """Completions of the first segments of each axis, of all splits."""
-    with TemporaryDirectory() as scratch:
-        checkpoint = open_checkpoint(policy_name, Path(scratch))
-        policy = MoshiPolicy(checkpoint, config.model, config.sampling, "cpu")
-    segments = Segments(dataset, "*", config, policy.rate_hz, required=False)
-    scenes = segments.stage(segments.first(per_axis), config, policy.frame_samples)
-    if silent_user:
-        scenes = [replace(scene, audio=np.zeros_like(scene.audio)) for scene in scenes]
-    chance = EVALUATING, config.seed
-    return policy, scenes, rollout(policy, scenes, config.completions, chance, config.sampling.rows, nobody)
+def evaluated(
+    model: str, folder: Path, per_axis: int, completions: int, seed: int, silent_user: bool = False
+) -> tuple[Speaker, Evaluation]:
+    """Completions of the first segments of each axis, of all splits; settings are nano's and the dataset's."""
+    dataset = Dataset(folder)
+    settings = api.settings_for(dataset, "nano", {})
+    speaker = open_model(model, model=settings.model, sampling=settings.sampling, device="cpu")
+    segments = (OfSilentUsers if silent_user else Segments)(dataset, "*", settings.axes, settings.max_segment_s)
+    scorer = Scorer(settings.rewards, vad.load(settings.vad))
+    return speaker, evaluate(speaker, segments, scorer, per_axis, completions, seed, settings.sampling.rows)
 
 
 @app.command()
@@ -94,13 +88,11 @@ def measure(
     policy: str, dataset: Path, out: Path, per_axis: int = 100, completions: int = 3, silent_user: bool = False
 ) -> None:
     """When a policy speaks, by axis and segment, as JSON; on request with silence in the place of the user."""
-    config = settings(dataset, {"completions": str(completions), "seed": "1"})
-    model, scenes, groups = completed(policy, dataset, config, per_axis, silent_user)
-    spoken = activities(model, scenes, listen(model, groups), vad.load(config.vad))
+    _, (scenes, _, scored) = evaluated(policy, dataset, per_axis, completions, 1, silent_user)
     found: dict[str, dict[str, Any]] = {axis: {} for axis in Axis}
-    for scene, said in zip(scenes, spoken, strict=True):
+    for scene, group in zip(scenes, scored, strict=True):
         row = {name: scene.segment[name] for name in KEPT}
-        found[scene.axis][scene.segment["id"]] = row | {"speech": [each.tolist() for each in said]}
+        found[scene.axis][scene.segment["id"]] = row | {"speech": [each.tolist() for each in group.speech]}
     out.write_text(json.dumps(found))
 
 
@@ -236,9 +228,12 @@ def shuffled(dataset: Path, run: Path, seed: int = 0, steps: int | None = None) 
     def dealt(components: Any) -> NDArray[np.float64]:
         return rng.permutation(decoupled(components))
 
-    config = settings(dataset, {"seed": str(seed)} | ({"steps": str(steps)} if steps else {}))
-    with patch("segkit.train.scoring.decoupled", dealt):
-        align(dataset, RunFolder(run), "nano", config, "cpu", False, nobody, lambda metrics: echo(metrics["step"]))
+    def hook(stage: str, done: int, total: int, facts: Mapping[str, Any] = MappingProxyType({})) -> None:
+        if stage == "steps":
+            echo(done)
+
+    with patch("segkit.train.loop.decoupled", dealt):
+        api.align(dataset, run, settings={"seed": seed} | ({"steps": steps} if steps else {}), device="cpu", hook=hook)
 
 
 @app.command()
@@ -247,7 +242,7 @@ def curves(runs: list[Path], out: Path) -> None:
     figure, plots = plt.subplots(2, 2, figsize=(10, 6), layout="constrained", sharex=True)
     styles: dict[str, dict[str, Any]] = {"axes": {"alpha": 0.3}, "validation": {"marker": "o", "ms": 3}}
     for i, run in enumerate(runs):
-        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        lines = open_run(run).lines
         for plot, axis in zip(plots.flat, Axis, strict=True):
             for source, style in styles.items():
                 with_axis = [line for line in lines if axis in line.get(source, {})]
@@ -265,14 +260,12 @@ def curves(runs: list[Path], out: Path) -> None:
 @app.command()
 def raster(before: str, after: str, dataset: Path, out: Path, completions: int = 20) -> None:
     """When the user and twenty completions speak, in one segment of each axis, before and after."""
-    config = settings(dataset, {"completions": str(completions), "seed": "2"})
     figure, plots = plt.subplots(4, 2, figsize=(13, 11), layout="constrained")
     for column, (name, policy_name) in enumerate({"before": before, "after": after}.items()):
-        policy, scenes, groups = completed(policy_name, dataset, config, 1)
-        spoken = activities(policy, scenes, listen(policy, groups), vad.load(config.vad))
-        for plot, scene, said in zip(plots[:, column], scenes, spoken, strict=True):
+        _, (scenes, _, scored) = evaluated(policy_name, dataset, 1, completions, 2)
+        for plot, scene, group in zip(plots[:, column], scenes, scored, strict=True):
             row = scene.segment
-            speakers = [("user", row["user_activity"]), *((name, each) for each in said)]
+            speakers = [("user", row["user_activity"]), *((name, each) for each in group.speech)]
             for rank, (who, intervals) in enumerate(speakers):
                 bars = [(start, end - start) for start, end in intervals if end > 0 and start < row["duration_s"]]
                 plot.broken_barh(bars, (-rank - 0.4, 0.8), color=COLOURS[who])
@@ -287,9 +280,8 @@ def raster(before: str, after: str, dataset: Path, out: Path, completions: int =
 def clips(before: str, after: str, dataset: Path, out: Path, per_axis: int = 2, seconds: float = 25.0) -> None:
     """The same segments before and after: the user left, the model right, as MP3."""
     out.mkdir(parents=True, exist_ok=True)
-    config = settings(dataset, {"completions": "2", "seed": "3"})
     for name, policy_name in {"before": before, "after": after}.items():
-        policy, scenes, groups = completed(policy_name, dataset, config, per_axis)
+        policy, (scenes, groups, _) = evaluated(policy_name, dataset, per_axis, 2, 3)
         for i, (scene, group) in enumerate(zip(scenes, groups, strict=True)):
             model = policy.decode(group.audio[:1])[0].numpy()
             stereo = np.stack([scene.audio, model], axis=1)[: round(seconds * policy.rate_hz)]

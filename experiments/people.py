@@ -10,9 +10,9 @@ import numpy as np
 import typer
 from typer import echo
 
-from segkit.alignment.rewards import LITERAL, RewardSettings, human
-from segkit.dataset import read_table
-from segkit.schemas import Axis
+from segkit import Axis, Dataset, RewardSettings
+from segkit.alignment.rewards import human
+from segkit.settings import LITERAL
 
 READINGS = {
     "sustained": RewardSettings(),
@@ -26,7 +26,7 @@ def people(datasets: list[Path]) -> None:
     echo("| axis | dataset | reading | segments | reward | what it came from |\n|" + 6 * "---|")
     for axis in Axis:
         for dataset in datasets:
-            rows = read_table(dataset, axis).to_pylist()
+            rows = Dataset(dataset).table(axis).to_pylist()
             for name, reading in READINGS.items():
                 found = [human(row, reading) for row in rows]
                 if not found:

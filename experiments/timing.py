@@ -11,16 +11,17 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from segkit.extract.annotate import activity_of
-from segkit.schemas.settings import TimelineSettings
+from segkit.dataset.folder import Folder
+from segkit.dataset.rows import activity_of, read
 from segkit.segmenters.axes import consecutive
 from segkit.segmenters.timeline import count_touching, durations, speech
+from segkit.settings import TimelineSettings
 
 IPU_SILENCE_S = 0.18
 BIN_S = 0.1
@@ -32,7 +33,7 @@ def intervals(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Floor transfer offsets and pauses of all recordings of a dataset folder, seconds."""
     settings = TimelineSettings(max_pause_s=IPU_SILENCE_S)
     offsets, pauses = [], []
-    table = pq.read_table(sorted(folder.glob("annotations/*.parquet")), columns=["activity", "problem"])
+    table = pa.concat_tables(read(path, ["activity", "problem"]) for path in Folder(folder).parts())
     for spoken in table.filter(pc.is_null(table["problem"]))["activity"]:
         ipus = [speech(track, settings) for track in activity_of(spoken)]
         for x, y in (ipus, ipus[::-1]):

@@ -258,7 +258,7 @@ def decode_flac(data: bytes) -> tuple[Samples, int]:
 
 
 def decode_flac_at(data: bytes, rate_hz: int) -> Samples:
-    """Samples of a mono file in memory, shape (n,), at a rate of one's choice."""
+    """Samples of a mono file in memory, shape (n,), at any rate."""
     samples, native_hz = decode_flac(data)
     resampled: Samples = soxr.resample(samples, native_hz, rate_hz)
     return resampled

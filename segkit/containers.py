@@ -21,7 +21,7 @@ CONTAINERS = frozenset({".aac", ".amr", ".m4a", ".mka", ".mkv", ".mov", ".mp4", 
 def decoded(path: Path) -> IO[bytes] | None:
     """A wav file with the audio of a file that libsndfile does not open; None where it does, or nothing is there.
 
-    It is deleted when nobody holds it any more.
+    It is deleted when it is no longer referenced.
 
     Raises:
         BadInputError: it cannot be decoded.

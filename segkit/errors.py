@@ -37,6 +37,10 @@ class MissingExtraError(UsageError):
         )
 
 
+class SegkitWarning(UserWarning):
+    """Something that the caller should know, and that stops nothing."""
+
+
 class BadInputError(SegkitError):
     """One input is unusable; the run reports it, counts it under `reason`, and goes on.
 

@@ -1,35 +1,23 @@
 """Fixtures: synthetic conversations with known truth, and the folder of real dialogues."""
 
 import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported, which reads it once
+
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-import soundfile
+from hub_server import hub  # noqa: F401 - a fixture
 from openai_server import server  # noqa: F401 - a fixture
+from support import make_job
 
 from segkit import corpora
 from segkit.corpora.synthetic import SyntheticOptions
-from segkit.extract.job import Job
-from segkit.extract.run import run
-from segkit.schemas import PRESETS, Conversation
-from segkit.schemas.settings import with_overrides
+from segkit.extraction.job import Job
+from segkit.extraction.run import run
+from segkit.schemas import Conversation
 
-os.environ["HF_HUB_OFFLINE"] = "1"
 SHARED = Path(__file__).parents[2] / "shared" / "data"
-
-EASY = with_overrides(
-    PRESETS["paper"],
-    {
-        "pause.tau_min_s": "2",
-        "turn_taking.tau_min_s": "1.5",
-        "backchannel.tau_min_s": "2",
-        "interruption.tau_min_s": "1",
-    },
-)
-"""Thresholds low enough for every axis to occur in a few minutes."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -75,19 +63,12 @@ def dataset(made: tuple[Path, SyntheticOptions], tmp_path_factory: pytest.TempPa
     return job
 
 
-def make_job(made: tuple[Path, SyntheticOptions], out: Path, **changes: object) -> Job:
-    """A job on the synthetic conversations with thresholds at which every axis occurs."""
-    root, options = made
-    return Job(**{"corpus": "synthetic", "root": root, "out": out, "options": options, "settings": EASY, **changes})
+@pytest.fixture(scope="session")
+def small(made: tuple[Path, SyntheticOptions], tmp_path_factory: pytest.TempPathFactory) -> Job:
+    """A dataset of four conversations of `made` at their own rate, for pages and pictures; tests only read it.
 
-
-def rows(job: Job) -> pa.Table:
-    """All segments of a dataset with their audio, in the order of the files."""
-    return pa.concat_tables([pq.read_table(path) for path in sorted(job.data_dir.rglob("*.parquet"))])
-
-
-def write_wav(path: Path, samples: np.ndarray, rate_hz: int) -> Path:
-    """A 16-bit file of (samples, channels)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, samples, rate_hz, subtype="PCM_16")
-    return path
+    Most contexts are longer than the 10 s that are shown.
+    """
+    job = make_job(made, tmp_path_factory.mktemp("small") / "out", rate_hz=None, context_s=12, limit=4)
+    run(job)
+    return job

@@ -14,11 +14,11 @@ import pytest
 from segkit import corpora
 from segkit.audio import Recording
 from segkit.errors import BadInputError, NothingUsableError
-from segkit.extract import words
-from segkit.extract.job import Job
-from segkit.extract.run import run
-from segkit.schemas import PRESETS, Conversation, Problem
-from segkit.schemas.settings import with_overrides
+from segkit.extraction import words
+from segkit.extraction.job import Job
+from segkit.extraction.run import run
+from segkit.schemas import Conversation, Problem
+from segkit.settings import ExtractionSettings
 
 MADE_HERE = {"synthetic"}  # no files of others to read
 NAMES = [name for name in corpora.names() if name not in MADE_HERE]
@@ -27,7 +27,7 @@ DAMAGED = 500
 
 def adapter(name, fixture, root):
     corpus = corpora.get(name)
-    return corpus(root, with_overrides(corpus.Options(), fixture.options))
+    return corpus(root, corpus.Options().changed(fixture.options))
 
 
 def entries(transcript):
@@ -120,11 +120,11 @@ def test_a_damaged_corpus_never_stops_a_run(name, tmp_path):
         root = tmp_path / str(seed)
         root.mkdir()
         corpus = adapter(name, fixture, fixtures.Fixture(files, {}).write(root))
-        settings = with_overrides(PRESETS["paper"], {"vad.backend": "transcript"})
-        job = Job(name, root, tmp_path / f"out{seed}", corpus.options, settings, annotations_only=True)
+        settings = ExtractionSettings().changed({"vad.backend": "transcript", "annotations_only": True})
+        job = Job(name, root, tmp_path / f"out{seed}", corpus.options, settings)
         with contextlib.suppress(NothingUsableError):
             run(job)
-        report = json.loads(job.run_file.read_text())
+        report = json.loads(job.folder.record_file.read_text())
         assert report["recordings"]["used"] + sum(report["problems"]["counts"].values()) > 0
         assert not report["problems"]["counts"].get("unexpected error"), report["problems"]["list"]
 

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -15,42 +15,41 @@ import pytest
 import soundfile
 import soxr
 import torch
-import yaml
-from conftest import EASY
-from safetensors.torch import load_file
-from test_bad_input import segkit
-from test_rollout import rewritten
+from support import EASY, lines, result, rewritten, segkit
 
-from segkit.alignment.rewards import LITERAL, RewardSettings
-from segkit.dataset import settings_of
+from segkit import api
+from segkit.dataset.dataset import Dataset
 from segkit.errors import SegkitError, TrainingError, UsageError
-from segkit.report import training
-from segkit.schemas.settings import setting_names, with_overrides
+from segkit.models.devices import resolve
+from segkit.models.protocols import Completions
+from segkit.models.tiny import write_tiny_moshi
+from segkit.models.training import Moshi
+from segkit.reporting import training
+from segkit.rollouts import evaluation
+from segkit.runs import Run, RunFolder
+from segkit.settings import LITERAL, AlignSettings, RewardSettings, SegmentSettings
+from segkit.settings.base import read_yaml
+from segkit.settings.training import align_settings, differences
+from segkit.tasks import nobody
 from segkit.train import loop, memory
-from segkit.train.config import PRESETS, AlignConfig, differences, load, preset_text
-from segkit.train.devices import resolve
 from segkit.train.log import Log
 from segkit.train.loop import align
-from segkit.train.moshi import MoshiPolicy
-from segkit.train.policy import Completions
-from segkit.train.state import RunFolder
-from segkit.train.tiny import write_tiny_moshi
 
 SMALL = {
-    "steps": "4",
-    "groups": "4",
-    "completions": "4",
-    "max_segment_s": "20",
-    "context.max_s": "2",
-    "optimiser.lr": "1e-3",
-    "optimiser.microbatch": "4",
-    "model.lora_rank": "4",
+    "steps": 4,
+    "groups": 3,
+    "completions": 4,
+    "max_segment_s": 13,
+    "context.max_s": 2,
+    "optimiser.lr": 1e-3,
+    "optimiser.microbatch": 4,
+    "model.lora_rank": 4,
     "model.export": "lora",
-    "sampling.opening_s": "0.5",
-    "evaluation.segments": "1",
-    "evaluation.every": "2",
-    "evaluation.samples_every": "3",
-    "evaluation.checkpoint_every": "1",
+    "sampling.opening_s": 0.5,
+    "evaluation.segments": 1,
+    "evaluation.every": 2,
+    "evaluation.samples_every": 3,
+    "evaluation.checkpoint_every": 1,
 }
 
 
@@ -72,32 +71,30 @@ def audible(recordings, monkeypatch):
         gate, voice = speaks.repeat_interleave(block * 1920, 1)[:, : audio.shape[2] * 1920], talk.to(audio.device)
         return gate * voice.repeat(1 + gate.shape[1] // len(voice))[: gate.shape[1]]
 
-    monkeypatch.setattr(MoshiPolicy, "decode", decode)
+    monkeypatch.setattr(Moshi, "decode", decode)
 
 
-def run_align(dataset, folder, resume=False, on_step=lambda metrics: None, **changes):
-    config = load("paper", overrides=SMALL | {name.replace("__", "."): str(v) for name, v in changes.items()})
-    return align(dataset.out, RunFolder(folder), "tiny", config, "cpu", resume, lambda *_: None, on_step)
+def run_align(dataset, folder, resume=False, on_step=lambda metrics: None, policy="tiny", device="cpu", **changes):
+    """A small run with some other settings; returns the commands that run its result."""
+    settings = AlignSettings().changed(SMALL | {name.replace("__", "."): value for name, value in changes.items()})
+    commands = []
 
+    def hook(stage, done, total, facts=MappingProxyType({})):
+        if stage == "steps":
+            assert (done, total) == (facts["step"], settings.steps)
+            on_step(facts)
+        commands.extend(facts.get("commands", []))
 
-def lines(folder):
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    align(Dataset(dataset), RunFolder(folder), policy, settings, device, resume, hook)
+    return commands
 
 
 ALL_WEIGHTS = {"model__lora_rank": 0, "model__export": "merged", "model__dtype": "bfloat16", "optimiser__lr": 1e-4}
-TIMES = "frames_per_s", "sampling_share", "memory_gib"
-
-
-def result(folder):
-    """Weights, moments and metrics of a finished run, without what depends on the machine's mood."""
-    last = RunFolder(folder).checkpoints()[-1]
-    metrics = [{k: v for k, v in line.items() if k not in TIMES} for line in lines(folder)]
-    return load_file(last / "optimiser.safetensors"), metrics
 
 
 def test_a_run_trains_and_leaves_all_there_is_to_look_at(dataset, tmp_path, audible):
     told = []
-    commands = run_align(dataset, tmp_path / "run", on_step=told.append)
+    commands = run_align(dataset.out, tmp_path / "run", on_step=told.append, groups=4, max_segment_s=20)
     metrics = lines(tmp_path / "run")
     assert [line["step"] for line in metrics] == [0, 1, 2, 3, 4] and metrics[1:] == told
     assert all(line["grad_norm"] > 0 and line["ratio_off"] <= 1e-5 and line["mismatch"] <= 1e-4 for line in told)
@@ -107,11 +104,11 @@ def test_a_run_trains_and_leaves_all_there_is_to_look_at(dataset, tmp_path, audi
     samples = list((tmp_path / "run" / "samples" / "step-000003").glob("train-*.wav"))
     heard, rate_hz = soundfile.read(samples[0])
     assert heard.shape[1] == 2 and rate_hz == 24_000 and np.abs(heard).max() > 0.01
-    pairs, changed = training.read(tmp_path / "run").samples, []
+    pairs, changed = training.read(Run(tmp_path / "run")).samples, []
     for axis in metrics[0]["validation"]:
         before, after = pairs[axis]
         assert (before.step, after.step) == (0, 4) and before.segment_id == after.segment_id
-        (first, _), (last, _) = soundfile.read(before.path), soundfile.read(after.path)
+        (first, _), (last, _) = (soundfile.read(tmp_path / "run" / each.file) for each in (before, after))
         assert np.array_equal(first[:, 0], last[:, 0]) and first[:, 0].any()
         changed.append(not np.array_equal(first, last))
     assert any(changed)  # chance is the same, so that little training changes little
@@ -128,7 +125,7 @@ def test_a_run_trains_and_leaves_all_there_is_to_look_at(dataset, tmp_path, audi
 def test_before_the_first_update_the_ratio_is_1_and_there_is_no_divergence(dataset, tmp_path, audible):
     """With one update per step, all of the first step is before it."""
     told = []
-    run_align(dataset, tmp_path / "run", on_step=told.append, minibatch=4, steps=2)
+    run_align(dataset.out, tmp_path / "run", on_step=told.append, minibatch=4, steps=2)
     assert told[0]["ratio_off"] <= 1e-5 and told[0]["kl"] == 0 and told[0]["clipped"] == 0
     assert told[1]["ratio_off"] <= 1e-5 and told[1]["kl"] > 0
 
@@ -139,19 +136,20 @@ class Stop(Exception):
 
 @pytest.mark.parametrize("changes", [{}, ALL_WEIGHTS])
 def test_a_stopped_and_resumed_run_ends_the_same_bit_for_bit(dataset, tmp_path, audible, changes):
-    run_align(dataset, tmp_path / "whole", **changes)
+    changes = changes | {"steps": 3}
+    run_align(dataset.out, tmp_path / "whole", **changes)
 
     def stop(metrics):
-        if metrics["step"] == 3:  # its line is written, its checkpoint is not
+        if metrics["step"] == 2:  # its line is written, its checkpoint is not
             raise Stop
 
     with pytest.raises(Stop):
-        run_align(dataset, tmp_path / "stopped", on_step=stop, **changes)
-    (tmp_path / "stopped" / ".checkpoint-000003.tmp").mkdir()
+        run_align(dataset.out, tmp_path / "stopped", on_step=stop, **changes)
+    (tmp_path / "stopped" / ".checkpoint-000002.1.tmp").mkdir()
     torch.rand(7), np.random.rand(3)  # noqa: NPY002 - chance of others does not matter
     told = []
-    run_align(dataset, tmp_path / "stopped", resume=True, on_step=told.append, **changes)
-    assert [line["step"] for line in told] == [3, 4]
+    run_align(dataset.out, tmp_path / "stopped", resume=True, on_step=told.append, **changes)
+    assert [line["step"] for line in told] == [2, 3]
     assert told[0]["ratio_off"] <= 1e-5
     weights, metrics = result(tmp_path / "whole")
     weights_again, metrics_again = result(tmp_path / "stopped")
@@ -161,44 +159,33 @@ def test_a_stopped_and_resumed_run_ends_the_same_bit_for_bit(dataset, tmp_path, 
 
 
 def test_a_damaged_checkpoint_and_an_adapter_on_an_adapter_are_told(dataset, tmp_path, audible):
-    run_align(dataset, tmp_path / "run", steps=1)
+    run_align(dataset.out, tmp_path / "run", steps=1)
     weights = RunFolder(tmp_path / "run").checkpoints()[-1] / "optimiser.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(SegkitError, match="Remove it to use the one before"):
-        run_align(dataset, tmp_path / "run", resume=True, steps=1)
-    config = load("paper", overrides=SMALL)
+        run_align(dataset.out, tmp_path / "run", resume=True, steps=1)
     with pytest.raises(UsageError, match="has an adapter already"):
-        trained = str(tmp_path / "run" / "export")
-        align(dataset.out, RunFolder(tmp_path / "more"), trained, config, "cpu", False, lambda *_: None, print)
+        run_align(dataset.out, tmp_path / "more", policy=str(tmp_path / "run" / "export"))
 
 
 def test_a_run_that_never_began_is_in_nobodys_way(dataset, tmp_path, audible):
     with pytest.raises(UsageError, match="no such folder"):
-        align(dataset.out, RunFolder(tmp_path / "run"), "typo", load("paper"), "cpu", False, lambda *_: None, print)
-    run_align(dataset, tmp_path / "run", steps=1)
+        run_align(dataset.out, tmp_path / "run", policy="typo")
+    run_align(dataset.out, tmp_path / "run", steps=1)
     with pytest.raises(UsageError, match="holds no run to resume"):
-        run_align(dataset, tmp_path / "rum", resume=True)
+        run_align(dataset.out, tmp_path / "rum", resume=True)
     assert not (tmp_path / "rum").exists()
     write_tiny_moshi(tmp_path / "model")
     with pytest.raises(UsageError, match="is not empty and holds no run"):
-        run_align(dataset, tmp_path / "model")  # a model has a config.json, too
+        run_align(dataset.out, tmp_path / "model")  # a model has a config.json, too
     with pytest.raises(UsageError, match="Add --resume"):
-        run_align(dataset, tmp_path / "run", steps=1)
+        run_align(dataset.out, tmp_path / "run", steps=1)
 
 
 def test_a_killed_process_resumes(dataset, tmp_path):
-    arguments = [f"--set={name}={value}" for name, value in (SMALL | {"steps": "30", "evaluation.every": "30"}).items()]
-    command = [
-        sys.executable,
-        "-m",
-        "segkit.cli",
-        "align",
-        dataset.out,
-        tmp_path / "run",
-        "--policy",
-        "tiny",
-        *arguments,
-    ]
+    arguments = [f"--set={name}={value}" for name, value in (SMALL | {"steps": 30, "evaluation.every": 30}).items()]
+    run = dataset.out, tmp_path / "run", "--policy", "tiny"
+    command = [sys.executable, "-m", "segkit", "align", *run, *arguments]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not RunFolder(tmp_path / "run").checkpoints():
@@ -207,11 +194,11 @@ def test_a_killed_process_resumes(dataset, tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     with pytest.raises(UsageError, match=r"other settings .*steps: 30 -> 4"):
-        run_align(dataset, tmp_path / "run", resume=True)
+        run_align(dataset.out, tmp_path / "run", resume=True)
     told = []
     with pytest.raises(Stop):
         run_align(
-            dataset,
+            dataset.out,
             tmp_path / "run",
             resume=True,
             on_step=lambda line: (told.append(line), stop_now()),
@@ -228,22 +215,22 @@ def stop_now():
 
 
 def test_a_loss_that_is_no_number_stops_the_run_with_its_step_and_axis(dataset, tmp_path, audible, monkeypatch):
-    text_logits = MoshiPolicy.text_logits
+    text_logits = Moshi.text_logits
     state = {"nan": False}
     monkeypatch.setattr(
-        MoshiPolicy,
+        Moshi,
         "text_logits",
         lambda self, c: text_logits(self, c) * (float("nan") if state["nan"] and torch.is_grad_enabled() else 1.0),
     )
     with pytest.raises(TrainingError, match=r"Step 3: the loss is nan on (pause|turn_taking|backchannel|interruption)"):
-        run_align(dataset, tmp_path / "run", on_step=lambda line: state.update(nan=line["step"] == 2))
+        run_align(dataset.out, tmp_path / "run", on_step=lambda line: state.update(nan=line["step"] == 2))
     assert [path.name for path in RunFolder(tmp_path / "run").checkpoints()] == [
         "checkpoint-000001",
         "checkpoint-000002",
     ]
     state["nan"] = False
     told = []
-    run_align(dataset, tmp_path / "run", resume=True, on_step=told.append)
+    run_align(dataset.out, tmp_path / "run", resume=True, on_step=told.append)
     assert [line["step"] for line in told] == [3, 4]
 
 
@@ -257,7 +244,7 @@ def test_weights_that_are_no_numbers_are_told_with_their_axis(dataset, tmp_path,
 
     monkeypatch.setattr(loop, "set_up", broken)
     with pytest.raises(TrainingError, match=r"Step 1: the log-probability is nan on (pause|turn|backchannel|interr)"):
-        run_align(dataset, tmp_path / "run")
+        run_align(dataset.out, tmp_path / "run")
 
 
 def test_a_slip_shows_where_nearly_all_is_padding(dataset, tmp_path, audible, monkeypatch):
@@ -273,14 +260,12 @@ def test_a_slip_shows_where_nearly_all_is_padding(dataset, tmp_path, audible, mo
 
     monkeypatch.setattr(loop, "set_up", silent)
     told = []
-    run_align(dataset, tmp_path / "right", on_step=told.append, steps=1)
+    run_align(dataset.out, tmp_path / "right", on_step=told.append, steps=1)
     assert told[0]["mismatch"] < 1e-4
-    sample = MoshiPolicy.sample
-    monkeypatch.setattr(
-        MoshiPolicy, "sample", lambda self, *arguments: [late(each) for each in sample(self, *arguments)]
-    )
+    sample = Moshi.sample
+    monkeypatch.setattr(Moshi, "sample", lambda self, *arguments: [late(each) for each in sample(self, *arguments)])
     with pytest.raises(TrainingError, match="streaming and training disagree"):
-        run_align(dataset, tmp_path / "late", steps=1)
+        run_align(dataset.out, tmp_path / "late", steps=1)
 
 
 def late(said):
@@ -289,23 +274,23 @@ def late(said):
 
 
 def test_a_sampler_and_a_trainer_that_disagree_are_caught(dataset, tmp_path, audible, monkeypatch):
-    sample = MoshiPolicy.sample
+    sample = Moshi.sample
 
     def off_by_one(self, *arguments):
         said = sample(self, *arguments)
         return [late(each) for each in said]
 
-    monkeypatch.setattr(MoshiPolicy, "sample", off_by_one)
+    monkeypatch.setattr(Moshi, "sample", off_by_one)
     with pytest.raises(TrainingError, match="streaming and training disagree"):
-        run_align(dataset, tmp_path / "run")
+        run_align(dataset.out, tmp_path / "run")
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("rank, export", [(4, "lora"), (0, "merged")])
 def test_a_run_on_a_gpu(dataset, tmp_path, audible, rank, export):
     told = []
-    config = load("paper", overrides=SMALL | {"model.lora_rank": str(rank), "model.export": export})
-    align(dataset.out, RunFolder(tmp_path / "run"), "tiny", config, "cuda", False, lambda *_: None, told.append)
+    changes = {"model__lora_rank": rank, "model__export": export}
+    run_align(dataset.out, tmp_path / "run", on_step=told.append, device="cuda", **changes)
     assert len(told) == 4 and all(line["grad_norm"] > 0 and line["mismatch"] < 0.1 for line in told)
 
 
@@ -313,7 +298,7 @@ def test_a_judge_is_a_component_of_its_own(dataset, tmp_path, audible, server):
     server.reply = lambda prompt: str(len(prompt) % 3)
     told = []
     judged = {"judge__url": server.url, "judge__model": "m", "axes": "pause,turn_taking,interruption", "steps": 2}
-    run_align(dataset, tmp_path / "run", on_step=told.append, **judged)
+    run_align(dataset.out, tmp_path / "run", on_step=told.append, **judged)
     for line in told:
         assert line["judge_failures"] == {}
         for axis, each in line["axes"].items():
@@ -333,17 +318,16 @@ def test_a_judge_that_has_nothing_to_read_is_refused(dataset, tmp_path, server):
         pq.write_table(table.set_column(i, table.schema.field("words"), nothing), path)
 
     mute = rewritten(dataset, tmp_path / "mute", without_words)
-    config = load("paper", overrides=SMALL | {"judge.url": server.url, "judge.model": "m"})
     with pytest.raises(UsageError, match="The judge reads words"):
-        align(mute, RunFolder(tmp_path / "run"), "tiny", config, "cpu", False, lambda *_: None, print)
+        run_align(mute, tmp_path / "run", judge__url=server.url, judge__model="m")
 
 
 def test_a_dead_judge_leaves_the_timing(dataset, tmp_path, audible):
     told = []
     dead = {"judge__url": "http://127.0.0.1:9/v1", "judge__model": "m", "judge__retries": 0}
-    run_align(dataset, tmp_path / "run", on_step=told.append, axes="turn_taking", steps=1, **dead)
+    run_align(dataset.out, tmp_path / "run", on_step=told.append, axes="turn_taking", steps=1, **dead)
     (line,) = told
-    assert line["judge_failures"] == {"unreachable": 16}  # of this step, without those of the evaluation
+    assert line["judge_failures"] == {"unreachable": 12}  # of this step, without those of the evaluation
     assert line["grad_norm"] > 0
     assert line["axes"]["turn_taking"]["reward"]["judge"] is None
 
@@ -351,15 +335,15 @@ def test_a_dead_judge_leaves_the_timing(dataset, tmp_path, audible):
 def test_too_little_memory_is_told_with_what_helps(dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "available", lambda device: 1 << 20)
     with pytest.raises(TrainingError, match=r"GiB more than there is.*What helps most: .*--set"):
-        run_align(dataset, tmp_path / "run")
+        run_align(dataset.out, tmp_path / "run")
 
     def out_of_memory(self, *arguments):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
     monkeypatch.undo()
-    monkeypatch.setattr(MoshiPolicy, "sample", out_of_memory)
+    monkeypatch.setattr(Moshi, "sample", out_of_memory)
     with pytest.raises(TrainingError, match=r"Out of memory .*What helps most: .*--set"):
-        run_align(dataset, tmp_path / "run")
+        run_align(dataset.out, tmp_path / "run")
 
 
 def test_memory_is_what_always_stays_and_the_largest_stage():
@@ -369,76 +353,73 @@ def test_memory_is_what_always_stays_and_the_largest_stage():
     assert memory.advice(parts).startswith("What helps most: keys and values takes 30.0 GiB: --set sampling.rows")
 
 
-def test_presets_name_every_setting_and_paper_is_the_default():
-    text = preset_text("paper")
-
-    def names(tree, prefix=""):
-        for name, value in tree.items():
-            yield from names(value, f"{prefix}{name}.") if isinstance(value, dict) else [prefix + name]
-
-    assert sorted(names(yaml.safe_load(text))) == sorted(setting_names(AlignConfig()))
-    assert load("paper") == AlignConfig()
-    assert all("#" in line or line.endswith(":") or not line for line in text.splitlines())  # each with its meaning
-    assert PRESETS == ("paper", "paper-literal", "single-gpu", "nano") and load("single-gpu").model.lora_rank == 32
-    assert load("paper").rewards == RewardSettings() and load("paper-literal").rewards == LITERAL
-    assert load("paper-literal") == replace(AlignConfig(), rewards=LITERAL)
+def test_presets():
+    assert AlignSettings.preset_names() == ["paper", "nano", "paper-literal", "single-gpu"]
+    assert AlignSettings.preset("paper") == AlignSettings() == align_settings()
+    assert AlignSettings.preset("single-gpu").model.lora_rank == 32
+    assert AlignSettings.preset("paper").rewards == RewardSettings()
+    literal = AlignSettings.preset("paper-literal")
+    assert literal.rewards == LITERAL and literal == AlignSettings(rewards=LITERAL)
 
 
 def test_rewards_measure_as_the_dataset_did_unless_told_otherwise(dataset, tmp_path, capsys):
     """The dataset's settings come after the preset's, and before those of a file and of --set."""
     names = {"timeline.max_pause_s": "0.5", "vad.threshold": "0.4", "backchannel.max_backchannel_s": "0.8"}
-    own = with_overrides(EASY, names)
-    config = load("single-gpu", dataset=own)
-    assert (config.rewards.timeline.max_pause_s, config.vad.threshold, config.rewards.max_backchannel_s) == (
-        0.5,
-        0.4,
-        0.8,
-    )
-    assert differences(config, own) == [] == differences(load("nano", dataset=EASY), EASY)
+    easy = SegmentSettings().changed(EASY)
+    own = easy.changed(names)
+    found = align_settings("single-gpu", dataset=own)
+    taken = found.rewards.timeline.max_pause_s, found.vad.threshold, found.rewards.max_backchannel_s
+    assert taken == (0.5, 0.4, 0.8)
+    assert differences(found, own) == [] == differences(align_settings("nano", dataset=easy), easy)
     (tmp_path / "mine.yaml").write_text("rewards: {timeline: {max_pause_s: 0.7}}")
-    changed = load("paper", tmp_path / "mine.yaml", {"vad.threshold": "0.5"}, own)
+    changed = align_settings("paper", read_yaml(tmp_path / "mine.yaml") | {"vad.threshold": "0.5"}, own)
     assert differences(changed, own) == [
         "vad.threshold is 0.5, in the dataset 0.4",
         "rewards.timeline.max_pause_s is 0.7, in the dataset 0.5",
     ]
-    read = with_overrides(own, {"vad.backend": "transcript"})
-    assert differences(load("paper", dataset=read), read) == ["vad.backend is silero, in the dataset transcript"]
+    read = own.changed({"vad.backend": "transcript"})
+    assert differences(align_settings("paper", dataset=read), read) == [
+        "vad.backend is silero, in the dataset transcript"
+    ]
 
-    run_json = dataset.out / "run.json"
-    assert settings_of(json.loads(run_json.read_text())) == EASY
+    assert Dataset(dataset.out).record.settings == easy
     other = shutil.copytree(dataset.out, tmp_path / "other")
-    run = json.loads(run_json.read_text())
+    run = json.loads((dataset.out / "run.json").read_text())
     run["job"]["settings"]["timeline"]["max_pause_s"] = 0.5
     (other / "run.json").write_text(json.dumps(run))
     settings = [f"--set={name}={value}" for name, value in SMALL.items()]
     arguments = "align", other, tmp_path / "run", "--policy", "tiny", "--dry-run", *settings
     code, _, said = segkit(*arguments, capsys=capsys)
-    assert code == 0 and "measure otherwise" not in said
+    assert code == 0 and "measure in another way" not in said
     code, _, said = segkit(*arguments, "--set=rewards.timeline.max_pause_s=1", capsys=capsys)
     assert code == 0 and "rewards.timeline.max_pause_s is 1.0, in the dataset 0.5" in said
 
 
 def test_every_evaluation_has_the_same_segments_and_the_same_chance(dataset, tmp_path, audible):
-    config = load("paper", overrides=SMALL | {"evaluation.segments": "2"})
-    stage = loop.set_up(dataset.out, "tiny", config, "cpu", tmp_path)
-    with Log(RunFolder(tmp_path), 0) as log:
-        found = [loop.evaluate(stage, config, step, log, lambda *_: None) for step in (0, 7)]
-        other = loop.evaluate(stage, replace(config, seed=1), 7, log, lambda *_: None)
+    settings, folder = AlignSettings().changed(SMALL | {"evaluation.segments": 2}), RunFolder(tmp_path)
+    stage = loop.set_up(Dataset(dataset.out), "tiny", settings, "cpu", folder)
+    with Log(folder, 0) as log:
+        found = [loop.evaluate(stage, settings, step, log, nobody) for step in (0, 7)]
+        heard = {step: [each for each in folder.read_samples() if each.step == step] for step in (0, 7)}
+        other = loop.evaluate(stage, settings.changed({"seed": 1}), 7, log, nobody)
     assert found[0] == found[1] != other
     assert {tuple(each) for each in found[0].values()} == {("reward", "diagnostics", "human")}
-    heard = [sorted(path.name for path in (tmp_path / "samples" / f"step-{step:06d}").iterdir()) for step in (0, 7)]
-    assert len(heard[0]) == len(found[0]) and heard[0][0].split("-reward")[0] == heard[1][0].split("-reward")[0]
+    answered = [[(each.axis, each.segment_id) for each in samples] for samples in heard.values()]
+    assert len(answered[0]) == len(found[0]) and answered[0] == answered[1]
+    assert {each.split for each in [*heard[0], *heard[7]]} == {"validation"}
 
 
 def test_every_step_has_chance_of_its_own(dataset, tmp_path, audible, monkeypatch):
     rollout, drawn = loop.rollout, []
+    assert rollout is evaluation.rollout
 
     def kept(policy, scenes, completions, chance, *more):
         drawn.append((completions, chance))
         return rollout(policy, scenes, completions, chance, *more)
 
-    monkeypatch.setattr(loop, "rollout", kept)
-    run_align(dataset, tmp_path / "run", steps=2, evaluation__every=1)
+    for module in (loop, evaluation):
+        monkeypatch.setattr(module, "rollout", kept)
+    run_align(dataset.out, tmp_path / "run", steps=2, evaluation__every=1)
     evaluations, steps = ([chance for n, chance in drawn if n == size] for size in (1, 4))
     assert len(evaluations) == 3 and len(set(evaluations)) == 1
     assert len(steps) == 2 and len({*steps, *evaluations}) == 3
@@ -446,7 +427,7 @@ def test_every_step_has_chance_of_its_own(dataset, tmp_path, audible, monkeypatc
 
 def test_a_run_that_learnt_nothing_says_so(dataset, tmp_path, capsys):
     """The small Moshi's own codec is noise, in which nobody hears speech: all completions are alike."""
-    settings = [f"--set={name}={value}" for name, value in (SMALL | {"steps": "1", "evaluation.segments": "0"}).items()]
+    settings = [f"--set={name}={value}" for name, value in (SMALL | {"steps": 1, "evaluation.segments": 0}).items()]
     code, printed, _ = segkit("align", dataset.out, tmp_path / "run", "--policy", "tiny", *settings, capsys=capsys)
     assert code == 0 and "Nothing was learnt" in printed
 
@@ -461,7 +442,7 @@ def test_weights_that_nobody_trained_are_noticed_before_the_first_update(dataset
 
     monkeypatch.setattr(loop, "set_up", with_noise)
     with pytest.raises(TrainingError, match=r"KL divergence is not 0.*an adapter that was never loaded"):
-        run_align(dataset, tmp_path / "run")
+        run_align(dataset.out, tmp_path / "run")
 
 
 def test_a_device_is_named_with_its_number(monkeypatch):
@@ -479,26 +460,26 @@ def test_a_device_is_named_with_its_number(monkeypatch):
 
 def test_a_file_of_ones_own_changes_the_preset(tmp_path):
     (tmp_path / "mine.yaml").write_text("axes: [pause, backchannel]\noptimiser: {lr: 1e-6}\njudge:\n  url:\n")
-    config = load("single-gpu", tmp_path / "mine.yaml", {"steps": "7"})
-    assert (config.axes, config.optimiser.lr, config.judge.url, config.steps) == ("pause,backchannel", 1e-6, "", 7)
-    assert config.model.lora_rank == 32 and config.optimiser.warmup_steps == 5
+    found = align_settings("single-gpu", read_yaml(tmp_path / "mine.yaml") | {"steps": "7"})
+    assert (found.axes, found.optimiser.lr, found.judge.url, found.steps) == (("pause", "backchannel"), 1e-6, "", 7)
+    assert found.model.lora_rank == 32 and found.optimiser.warmup_steps == 5
     for text, expected in (("- 1", "holds no settings"), ("a: [", "cannot be read"), ("lr: 1", "Unknown setting 'lr'")):
         (tmp_path / "mine.yaml").write_text(text)
         with pytest.raises(UsageError, match=expected):
-            load("paper", tmp_path / "mine.yaml")
+            align_settings("paper", read_yaml(tmp_path / "mine.yaml"))
 
 
 USAGE = {
-    ("DATASET",): "RUN_DIR is missing",
+    ("DATASET",): "Missing argument 'run_dir'",
     ("nowhere", "RUN"): "Expected a folder that `segkit extract` wrote",
     ("DATASET", "RUN", "--policy", "nowhere"): "no such folder",
     ("DATASET", "RUN", "--preset", "papre"): 'Did you mean "paper"',
     ("DATASET", "RUN", "--set", "lr=1"): "Unknown setting 'lr'",
     ("DATASET", "RUN", "--set", "steps"): "Expected NAME=VALUE",
-    ("DATASET", "RUN", "--set", "steps=many"): "a value of type int",
+    ("DATASET", "RUN", "--set", "steps=many"): "Expected a whole number, 1 or more",
     ("DATASET", "RUN", "--set", "minibatch=3"): "a divisor of completions",
     ("DATASET", "RUN", "--set", "evaluation.every=0"): "1 or more",
-    ("DATASET", "RUN", "--set", "axes=paws"): 'Did you mean "pause"',
+    ("DATASET", "RUN", "--set", "axes=paws"): "Did you mean 'pause'?",
     ("DATASET", "RUN", "--set", "axes="): "at least one axis",
     ("DATASET", "RUN", "--set", "completions=1"): "2 or more",
     ("DATASET", "RUN", "--set", "judge.url=http://localhost:1/v1"): "Expected judge.model",
@@ -509,7 +490,7 @@ USAGE = {
     ("DATASET", "RUN", "--config", "nowhere.yaml"): "cannot be read",
     ("DATASET", "RUN", "--device", "cuda:99"): "cannot be used here",
     ("DATASET", "RUN", "--device", "gpu"): "cannot be used here",
-    ("DATASET", "RUN", "--asr", "whisperx"): "is for the judge",
+    ("DATASET", "RUN", "--asr", "whisperx"): "Expected nothing without a judge",
     ("DATASET", "FULL"): "is not empty and holds no run",
 }
 
@@ -527,7 +508,7 @@ def test_wrong_usage_exits_with_2_and_says_what_was_expected(arguments, dataset,
 
 
 def test_without_the_extra_it_says_which(monkeypatch, capsys):
-    monkeypatch.setattr(sys.modules["segkit.cli.align"], "find_spec", lambda package: None)
+    monkeypatch.setattr(api, "find_spec", lambda package: None)
     code, _, said = segkit("align", "segments", "run", capsys=capsys)
     assert code == 2 and 'pip install "segkit[train]"' in said
 
@@ -538,6 +519,6 @@ def test_a_dry_run_writes_nothing(dataset, tmp_path, capsys):
         "align", dataset.out, tmp_path / "run", "--policy", "tiny", "--dry-run", *settings, capsys=capsys
     )
     assert code == 0 and not (tmp_path / "run").exists()
-    for expected in ("4 steps of 4 groups of 4 completions", "peak", "One group:", "advantage", "people"):
+    for expected in ("4 steps of 3 groups of 4 completions", "peak", "One group:", "advantage", "people"):
         assert expected in printed
     assert "\N{HORIZONTAL ELLIPSIS}" not in printed  # everything fits 80 columns

@@ -7,15 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import EASY, make_job, rows
-from test_bad_input import segkit
+from support import make_job, rows, segkit
 
-from segkit.corpora.stereo import Stereo, StereoOptions
+from segkit.corpora.stereo import Stereo
 from segkit.errors import NothingUsableError
-from segkit.extract.run import run
-from segkit.schemas.settings import with_overrides
-
-BY_WORDS = with_overrides(EASY, {"vad.backend": "transcript"})
+from segkit.extraction.run import run
 
 
 @pytest.fixture
@@ -35,18 +31,17 @@ def texts(made, tmp_path):
 
 
 def job(root, out, **changes):
-    defaults = {"corpus": "stereo", "settings": BY_WORDS, "options": StereoOptions(), "rate_hz": None}
-    return make_job((root, None), out, **defaults | changes)
+    return make_job((root, None), out, corpus="stereo", **{"vad__backend": "transcript", "rate_hz": None} | changes)
 
 
 def test_segments_without_audio(texts, tmp_path, capsys):
     for wav in texts.glob("*.wav"):
         wav.write_bytes(b"not read")
     done = job(texts, tmp_path / "out", annotations_only=True)
-    report = run(done)
-    assert report["problems"]["counts"] == {}
+    record = run(done)
+    assert record.problems.counts == {}
     table = rows(done)
-    assert {axis for axis, counts in report["segments"].items() if counts["kept"]} == set(done.axes)
+    assert {axis for axis, counts in record.segments.items() if counts.kept} == set(done.settings.axes)
     for name in ("user", "agent", "user_snr_db", "bleed_db", "clipped"):
         assert table[name].null_count == len(table)
     for row in table.to_pylist():
@@ -54,7 +49,7 @@ def test_segments_without_audio(texts, tmp_path, capsys):
         assert row["words_source"] == "corpus, words"
         assert row["words_without_speech"] == 0  # speech is where the words are
         assert row["speech_without_words"] < 0.1  # but for silences shorter than vad.min_silence_s
-    for axis in done.axes:
+    for axis in done.settings.axes:
         assert segkit("inspect", done.out, axis, "--png", tmp_path / "a.png")[0] == 0
     assert segkit("stats", done.out)[0] == 0
     code, _, said = segkit("align", done.out, tmp_path / "run", capsys=capsys)
@@ -76,33 +71,32 @@ def test_transcripts_find_the_same_segments_with_audio_and_without(texts, tmp_pa
 def test_activity_is_that_of_the_words(texts, tmp_path):
     done = job(texts, tmp_path / "out", annotations_only=True)
     run(done)
-    for annotation in pq.read_table(sorted(done.annotations_dir.glob("*.parquet"))).to_pylist():
+    for annotation in pq.read_table(sorted(done.folder.annotations.glob("*.parquet"))).to_pylist():
         tracks = [np.array(track).reshape(-1, 2) for track in annotation["activity"]]
         for channel, track in enumerate(tracks):
             said = [(w["start_s"], w["end_s"]) for w in annotation["words"] if w["channel"] == channel]
             assert all(((track[:, 0] <= a) & (b <= track[:, 1])).any() for a, b in said)
-            assert (track[1:, 0] - track[:-1, 1] >= BY_WORDS.vad.min_silence_s - 1e-6).all()
+            assert (track[1:, 0] - track[:-1, 1] >= done.settings.vad.min_silence_s - 1e-6).all()
             assert len(track) < len(said)
 
 
 def test_recordings_without_a_transcript_are_named(texts, tmp_path):
     (texts / "00000.json").unlink()
     (texts / "00001.json").write_text("{")
-    report = run(job(texts, tmp_path / "out", annotations_only=True))
-    assert report["problems"]["counts"] == {"no transcript": 1, "unreadable transcript": 1}
-    assert report["recordings"]["used"] == 4
+    record = run(job(texts, tmp_path / "out", annotations_only=True))
+    assert record.problems.counts == {"no transcript": 1, "unreadable transcript": 1}
+    assert record.recordings.used == 4
 
 
 def test_untrusted_segments_are_dropped_with_their_reason(texts, tmp_path):
-    everything = {"vad.backend": "silero", "trust.max_speech_without_words": "0.01"}
-    report = run(job(texts, tmp_path / "out", settings=with_overrides(EASY, everything)))
-    assert sum(counts["dropped"].get("speech without words", 0) for counts in report["segments"].values()) > 0
+    record = run(job(texts, tmp_path / "out", vad__backend="silero", trust__max_speech_without_words=0.01))
+    assert sum(counts.dropped.get("speech without words", 0) for counts in record.segments.values()) > 0
 
 
 def test_check_counts_what_is_there(texts, capsys):
     (texts / "00000.json").unlink()
     (texts / "00001.flac").write_bytes(b"")
-    code, said, _ = segkit("corpora", "stereo", "--check", texts, "--set", "language=en", capsys=capsys)
+    code, said, _ = segkit("corpora", "stereo", "--check", texts, "--set", "corpus.language=en", capsys=capsys)
     assert code == 0
     counts = [cells[2].strip() for line in said.splitlines() if len(cells := line.split("│")) > 2]
     assert [n for n in counts if n] == ["1", "4", "1"]
@@ -120,10 +114,10 @@ def test_a_value_that_no_column_holds_costs_one_recording(texts, tmp_path, monke
         return transcript
 
     monkeypatch.setattr(Stereo, "transcript", odd)
-    report = run(job(texts, tmp_path / "out", annotations_only=True))
-    assert report["problems"]["counts"] == {"unexpected error": 1}
-    assert report["problems"]["list"][0]["source"] == "00002"
-    assert report["recordings"]["used"] == 5
+    record = run(job(texts, tmp_path / "out", annotations_only=True))
+    assert record.problems.counts == {"unexpected error": 1}
+    assert record.problems.inputs[0].source == "00002"
+    assert record.recordings.used == 5
 
 
 def test_a_corrected_transcript_is_read_again(texts, tmp_path):
@@ -134,7 +128,7 @@ def test_a_corrected_transcript_is_read_again(texts, tmp_path):
     words[0]["word"] = "x" * len(words[0]["word"])  # as long as before
     path.write_text(json.dumps(words))
     run(done)
-    (annotation,) = pq.read_table(sorted(done.annotations_dir.glob("*.parquet"))).to_pylist()
+    (annotation,) = pq.read_table(sorted(done.folder.annotations.glob("*.parquet"))).to_pylist()
     assert any(set(word["text"]) == {"x"} for word in annotation["words"])
 
 
@@ -143,8 +137,8 @@ def test_a_few_words_outside_are_dropped_and_many_are_another_recordings(texts, 
     words = json.loads(path.read_text())
     path.write_text(json.dumps([*words, {"speaker": "A", "word": "late", "start": 500, "end": 501}]))
     loud = job(texts, tmp_path / "loud", limit=1)
-    report = run(loud)
-    assert report["words_dropped"] == {"word outside the recording": 1} and report["recordings"]["used"] == 1
+    record = run(loud)
+    assert record.words_dropped == {"word outside the recording": 1} and record.recordings.used == 1
     path.write_text(json.dumps([w | {"start": w["start"] + 60, "end": w["end"] + 60} for w in words]))
     with pytest.raises(NothingUsableError, match=r"words outside the recording \(1\)"):
         run(loud)
@@ -153,8 +147,8 @@ def test_a_few_words_outside_are_dropped_and_many_are_another_recordings(texts, 
 def test_the_same_words_twice_are_one_recording(texts, tmp_path):
     shutil.copy(texts / "00000.json", texts / "copy.json")
     shutil.copy(texts / "00000.wav", texts / "copy.wav")
-    report = run(job(texts, tmp_path / "out", annotations_only=True))
-    assert report["problems"]["counts"] == {"duplicate audio": 1}
+    record = run(job(texts, tmp_path / "out", annotations_only=True))
+    assert record.problems.counts == {"duplicate audio": 1}
 
 
 def test_unknown_speakers_are_said(texts, tmp_path, capsys):

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
-from conftest import write_wav
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import write_wav
 
 from segkit.audio import Recording, decode_flac, encode_flac, probe
 from segkit.errors import BadInputError

@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segkit.schemas import PRESETS, Axis, Settings
-from segkit.schemas.settings import with_overrides
+from segkit.schemas import Axis
 from segkit.segmenters import timeline
 from segkit.segmenters.axes import find_patterns, find_segments
+from segkit.settings import ExtractionSettings, SegmentSettings
 
-PAPER = PRESETS["paper"]
-LITERAL = PRESETS["paper-literal"]
+PAPER = SegmentSettings()
+LITERAL = ExtractionSettings.preset("paper-literal")
 
 # Lengths in ms that lie on, and next to, every threshold.
 LENGTHS = [1, 100, 199, 200, 201, 399, 400, 401, 999, 1000, 1001, 1500, 2999, 3000, 3001, 3999, 4000, 4001, 5000, 6500]
@@ -64,7 +64,7 @@ def as_frames(track: list[list[int]], total: int) -> np.ndarray:
     return frames
 
 
-def oracle_utterances(frames: np.ndarray, cfg: Settings) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+def oracle_utterances(frames: np.ndarray, cfg: SegmentSettings) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     filled = frames.copy()
     silences = [(a, b) for a, b in runs(~frames) if frames[:a].any() and frames[b:].any()]
     short = [(a, b) for a, b in silences if b - a <= cfg.timeline.max_pause_s * 1000]
@@ -73,7 +73,7 @@ def oracle_utterances(frames: np.ndarray, cfg: Settings) -> tuple[list[tuple[int
     return runs(filled), [(a, b) for a, b in short if b - a >= cfg.timeline.min_pause_s * 1000]
 
 
-def oracle(dialogue: tuple[list[list[int]], list[list[int]]], cfg: Settings) -> dict[tuple[Axis, int], list]:
+def oracle(dialogue: tuple[list[list[int]], list[list[int]]], cfg: SegmentSettings) -> dict[tuple[Axis, int], list]:
     total = max([end for track in dialogue for _, end in track], default=0) + 1
     frames = [as_frames(track, total) for track in dialogue]
     found: dict[tuple[Axis, int], list] = {(axis, user): [] for axis in Axis for user in (0, 1)}
@@ -118,7 +118,7 @@ def in_ms(found: dict) -> dict[tuple[Axis, int], list]:
 CONFIGS = [
     PAPER,
     LITERAL,
-    with_overrides(PAPER, {"interruption.tau_min_s": "0.5", "turn_taking.tau_min_s": "0.4", "pause.tau_min_s": "1"}),
+    PAPER.changed({"interruption.tau_min_s": 0.5, "turn_taking.tau_min_s": 0.4, "pause.tau_min_s": 1}),
 ]
 
 

@@ -7,22 +7,11 @@ import shutil
 import numpy as np
 import pytest
 import soundfile
-from conftest import make_job, rows, write_wav
+from support import make_job, rows, segkit, write_wav
 
 from segkit import cli
 from segkit.errors import NothingUsableError, UsageError
-from segkit.extract.job import claimed
-from segkit.extract.run import run
-
-
-def segkit(*arguments: object, capsys=None) -> tuple[int, str, str]:
-    """Run the command line in this process: exit code, standard output, standard error."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["segkit", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-    printed = capsys.readouterr() if capsys else ("", "")
-    return stopped.value.code, printed[0], printed[1]
+from segkit.extraction.run import run
 
 
 @pytest.fixture
@@ -104,9 +93,9 @@ def test_every_bad_recording_is_counted_and_the_good_one_used(corpus, tmp_path, 
 def test_a_bad_transcript_costs_the_words_not_the_recording(corpus, tmp_path, content, reason):
     (corpus[0] / "good.json").write_text(content)
     job = make_job((corpus[0], None), tmp_path / "out", corpus="stereo")
-    report = run(job)
-    assert report["problems"]["counts"] == {reason: 1}
-    assert report["recordings"]["used"] == 1
+    record = run(job)
+    assert record.problems.counts == {reason: 1}
+    assert record.recordings.used == 1
     assert rows(job)["words"].null_count == len(rows(job)) > 0
 
 
@@ -114,7 +103,7 @@ def test_odd_but_legal_words(corpus, tmp_path):
     word = '{"speaker": "A", "word": "half \\ud800", "start": "1.0", "end": 2, "extra": []}'
     (corpus[0] / "good.json").write_text(f"[{word}]")
     job = make_job((corpus[0], None), tmp_path / "out", corpus="stereo")
-    assert run(job)["problems"]["counts"] == {}
+    assert run(job).problems.counts == {}
     assert any(word["text"] == "half ?" for row in rows(job).to_pylist() for word in row["words"])
 
 
@@ -123,17 +112,17 @@ def test_names_of_every_kind(corpus, tmp_path):
     for i, name in enumerate(("sp ace [x]{id}*", "new\nline", "ünï/ü")):
         write_wav(root / f"{name}.wav", np.roll(samples, i, axis=0), rate_hz)
     shutil.copy(root / "good.wav", root / os.fsdecode(b"bad\xff.wav"))
-    report = run(make_job((root, None), tmp_path / "out", corpus="stereo"))
-    assert report["recordings"]["used"] == 4
-    (problem,) = report["problems"]["list"]
-    assert (problem["source"], problem["reason"]) == ("bad\\udcff", "file name is not UTF-8")
+    record = run(make_job((root, None), tmp_path / "out", corpus="stereo"))
+    assert record.recordings.used == 4
+    (problem,) = record.problems.inputs
+    assert (problem.source, problem.reason) == ("bad\\udcff", "file name is not UTF-8")
 
 
 def test_one_run_at_a_time(corpus, tmp_path):
     job = make_job((corpus[0], None), tmp_path / "out", corpus="stereo")
-    with claimed(job, overwrite=False), pytest.raises(UsageError, match="Another run is writing"):
+    with job.folder.claimed(job.record), pytest.raises(UsageError, match="Another run is writing"):
         run(job)
-    job.run_file.write_text("{")
+    job.folder.record_file.write_text("{")
     with pytest.raises(UsageError, match="damaged"):
         run(job)
 
@@ -142,15 +131,15 @@ def test_words_just_after_the_end_are_cut(corpus, tmp_path):
     word = {"speaker": "A", "word": "bye", "start": 119.9, "end": 120.3}
     (corpus[0] / "good.json").write_text(json.dumps([word]))
     job = make_job((corpus[0], None), tmp_path / "out", corpus="stereo")
-    assert run(job)["problems"]["counts"] == {}
+    assert run(job).problems.counts == {}
 
 
 def test_duplicates_with_swapped_channels_are_one(corpus, tmp_path):
     root, samples, rate_hz = corpus
     write_wav(root / "a.wav", samples, rate_hz)
     write_wav(root / "b.wav", samples[:, ::-1], rate_hz)
-    report = run(make_job((root, None), tmp_path / "out", corpus="stereo"))
-    assert [(p["source"], p["detail"]) for p in report["problems"]["list"]] == [("b", "the same samples as a")]
+    record = run(make_job((root, None), tmp_path / "out", corpus="stereo"))
+    assert [(p.source, p.detail) for p in record.problems.inputs] == [("b", "the same samples as a")]
 
 
 def test_nothing_usable(tmp_path, capsys):
@@ -170,24 +159,35 @@ USAGE = {
     ("extract", "steroe", "ROOT"): 'Did you mean "stereo"',
     ("extract", "stereo"): "ROOT is missing",
     ("extract", "stereo", "nowhere"): "is not a folder",
-    ("extract", "stereo", "ROOT", "--set", "pause.tau_min=3"): 'Did you mean "pause.tau_min_s"',
-    ("extract", "stereo", "ROOT", "--set", "pause.tau_min_s=long"): "Expected a value of type float",
+    ("extract", "stereo", "ROOT", "--set", "pause.tau_min=3"): "Did you mean 'pause.tau_min_s'?",
+    (
+        "extract",
+        "stereo",
+        "ROOT",
+        "--set",
+        "pause.tau_min_s=long",
+    ): "got 'long'. Expected a number, 0 or more (seconds)",
     ("extract", "stereo", "ROOT", "--set", "backchannel.inside=perhaps"): "Expected true or false",
     ("extract", "stereo", "ROOT", "--set", "pause.tau_min_s"): "Expected NAME=VALUE",
-    ("extract", "stereo", "ROOT", "--set", "licence_=x"): 'Did you mean "licence"',
-    ("extract", "stereo", "ROOT", "--set", "vad.backend=silero2"): 'Did you mean "silero"',
-    ("extract", "stereo", "ROOT", "--axes", "pauses"): 'Did you mean "pause"',
+    ("extract", "stereo", "ROOT", "--set", "licence_=x"): "Did you mean 'corpus.licence'?",
+    ("extract", "stereo", "ROOT", "--set", "corpus.licence_=x"): "Did you mean 'corpus.licence'?",
+    ("extract", "stereo", "ROOT", "--set", "vad.backend=silero2"): "Did you mean 'silero'?",
+    ("extract", "stereo", "ROOT", "--axes", "pauses"): "Did you mean 'pause'?",
+    ("extract", "stereo", "ROOT", "--axes", ""): "Expected at least one axis",
     ("extract", "stereo", "ROOT", "--preset", "papers"): 'Did you mean "paper"',
-    ("extract", "stereo", "ROOT", "--vad", "webrct"): 'Did you mean "webrtc"',
+    ("extract", "stereo", "ROOT", "--vad", "webrct"): "Did you mean 'webrtc'?",
     ("extract", "stereo", "ROOT", "--splits", "0.9,0.2,0.1"): "add up to 1",
-    ("extract", "stereo", "ROOT", "--splits", "most"): "three numbers",
-    ("extract", "stereo", "ROOT", "--rate", "fast"): "a rate in Hz, or native",
-    ("extract", "stereo", "ROOT", "--per-axis", "0"): "at least 1",
-    ("extract", "stereo", "ROOT", "--context-s", "nan"): "at least 0",
-    ("extract", "stereo", "ROOT", "--rate", "0"): "8000 to 192000",
+    ("extract", "stereo", "ROOT", "--splits", "most"): "Expected 3 numbers",
+    ("extract", "stereo", "ROOT", "--splits", "0.9,0.1"): "Expected 3 numbers",
+    ("extract", "stereo", "ROOT", "--rate-hz", "fast"): "8000 to 192000 (Hz), or null",
+    ("extract", "stereo", "ROOT", "--per-axis", "0"): "'per_axis' got 0. Expected a whole number, 1 or more",
+    ("extract", "stereo", "ROOT", "--limit", "0"): "'limit' got 0. Expected a whole number, 1 or more",
+    ("extract", "stereo", "ROOT", "--context-s", "nan"): "'context_s' got nan. Expected a number, 0 or more, finite",
+    ("extract", "stereo", "ROOT", "--context-s", "inf"): "'context_s' got inf. Expected a number, 0 or more, finite",
+    ("extract", "stereo", "ROOT", "--rate-hz", "0"): "'rate_hz' got '0'. Expected a whole number, 8000 to 192000 (Hz)",
     ("extract", "stereo", "ROOT", "--device", "cud"): "Expected cpu, or cuda",
     ("extract", "stereo", "ROOT", "--engine", "rya"): 'Did you mean "ray"',
-    ("extract", "synthetic", "ROOT", "--set", "rate_hz=1"): "8000 to 48000",
+    ("extract", "synthetic", "ROOT", "--set", "corpus.rate_hz=1"): "Expected a whole number, 8000 to 48000 (Hz)",
     ("corpora", "fishr"): "Unknown corpus",
     ("stats", "nowhere"): "Expected a folder that `segkit extract` wrote",
     ("inspect", "nowhere", "abc"): "Expected a folder that `segkit extract` wrote",

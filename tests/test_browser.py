@@ -4,9 +4,8 @@ import shutil
 from contextlib import contextmanager
 
 import pytest
-from test_page import changed  # noqa: F401 - a fixture
 
-from segkit.report.page import write_report
+from segkit.reporting.page import write_report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine")]
@@ -117,7 +116,7 @@ def test_the_picture_is_a_slider(tab):
     assert button.get_attribute("aria-label") == f"Pause {label}"
 
 
-def test_pictures_without_sound_scroll(changed, tmp_path):  # noqa: F811
+def test_pictures_without_sound_scroll(changed, tmp_path):
     changed(lambda row: {"user": None, "agent": None})
     with opened(tmp_path / "changed.html", viewport={"width": 360, "height": 740}) as page:
         scroll = page.locator(".clip .scroll").first
@@ -130,7 +129,7 @@ def test_pictures_without_sound_scroll(changed, tmp_path):  # noqa: F811
         page.wait_for_function("scrollY > 0")
 
 
-def test_a_corpus_is_chosen(changed, tmp_path):  # noqa: F811
+def test_a_corpus_is_chosen(changed, tmp_path):
     changed(lambda row: {"corpus": "small" if row["id"] < "4" else "big"})
     with opened(tmp_path / "changed.html") as page:
         page.get_by_label("Filter by corpus").select_option("small")

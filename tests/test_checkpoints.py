@@ -12,10 +12,11 @@ from moshi.utils.compile import no_compile
 from safetensors.torch import load_file, save_file
 
 from segkit.errors import UsageError
-from segkit.train import checkpoints
-from segkit.train.checkpoints import export, open_checkpoint
-from segkit.train.config import ModelConfig
-from segkit.train.tiny import LM, write_tiny_moshi
+from segkit.models import checkpoints
+from segkit.models.checkpoints import find_checkpoint
+from segkit.models.export import export
+from segkit.models.tiny import LM, write_tiny_moshi
+from segkit.settings import ModelSettings
 
 RANK, SCALING = 3, 1.5  # not moshi's defaults
 LORA = {"lora": True, "lora_rank": RANK, "lora_scaling": SCALING}
@@ -79,7 +80,7 @@ def hub(monkeypatch):
 
 
 def load(folder):
-    return open_checkpoint(str(folder), folder).lm("cpu", torch.float32)
+    return find_checkpoint(str(folder), folder).lm("cpu", torch.float32)
 
 
 @torch.no_grad()
@@ -108,7 +109,7 @@ def test_an_adapter_is_loaded_whether_the_config_names_it_or_it_lies_beside(besi
     if name:
         (beside / "lora.safetensors").rename(beside / name)
         configure(beside, lora_name=name)
-    assert open_checkpoint(str(beside), beside).info.lora_weights == beside / (name or "lora.safetensors")
+    assert find_checkpoint(str(beside), beside).info.lora_weights == beside / (name or "lora.safetensors")
     lm = load(beside)
     assert_is(lm, by_hand)
     plain = loaders.get_moshi_lm(beside / "model.safetensors", LM, dtype=torch.float32)
@@ -122,14 +123,14 @@ def test_the_named_adapter_goes_before_the_one_beside(hub, beside, tmp_path):
     configure(beside, lora_name="named.safetensors")
     assert_is(load(beside), by_hand)
     hub.folder = beside
-    assert_is(open_checkpoint("someone/moshi", tmp_path).lm("cpu", torch.float32), by_hand)
+    assert_is(find_checkpoint("someone/moshi", tmp_path).lm("cpu", torch.float32), by_hand)
 
 
 def test_an_adapter_beside_is_left_alone_where_the_config_does_not_say_lora(hub, beside, tmp_path):
     configure(beside, lora=False)
     assert_is(load(beside), load_file(beside / "model.safetensors"))
     hub.folder = beside
-    lm = open_checkpoint("someone/moshi", tmp_path).lm("cpu", torch.float32)
+    lm = find_checkpoint("someone/moshi", tmp_path).lm("cpu", torch.float32)
     assert_is(lm, load_file(beside / "model.safetensors"))
 
 
@@ -141,13 +142,13 @@ def test_embeddings_that_were_trained_along_come_with_the_adapter(beside):
 
 
 def test_merged_weights_are_the_model_though_the_config_says_lora(merged):
-    assert open_checkpoint(str(merged), merged).info.lora_weights is None
+    assert find_checkpoint(str(merged), merged).info.lora_weights is None
     assert_is(load(merged), load_file(merged / "model.safetensors"))
 
 
-@pytest.mark.parametrize("model", [ModelConfig(), ModelConfig(lora_rank=2, export="lora")], ids=["merged", "lora"])
+@pytest.mark.parametrize("model", [ModelSettings(), ModelSettings(lora_rank=2, export="lora")], ids=["merged", "lora"])
 def test_the_export_of_merged_weights_loads(merged, tmp_path, model):
-    checkpoint = open_checkpoint(str(merged), merged)
+    checkpoint = find_checkpoint(str(merged), merged)
     lm = checkpoint.lm("cpu", torch.float32)
     if model.lora_rank:
         with torch.random.fork_rng(devices=[]):
@@ -158,8 +159,8 @@ def test_the_export_of_merged_weights_loads(merged, tmp_path, model):
 
 
 def test_the_export_of_an_adapted_model_loads(beside, tmp_path):
-    checkpoint = open_checkpoint(str(beside), beside)
-    export(checkpoint, checkpoint.lm("cpu", torch.float32), ModelConfig(), tmp_path / "export")
+    checkpoint = find_checkpoint(str(beside), beside)
+    export(checkpoint, checkpoint.lm("cpu", torch.float32), ModelSettings(), tmp_path / "export")
     assert_is(load(tmp_path / "export"), merged_by_hand(beside))
 
 
@@ -234,16 +235,16 @@ def test_an_adapter_alone_tells_all_that_is_missing(beside, tmp_path):
 
 def test_an_adapter_beside_is_loaded_from_the_hub_too(hub, beside, tmp_path):
     hub.folder = beside
-    assert_is(open_checkpoint("someone/moshi", tmp_path).lm("cpu", torch.float32), merged_by_hand(beside))
+    assert_is(find_checkpoint("someone/moshi", tmp_path).lm("cpu", torch.float32), merged_by_hand(beside))
 
 
 def test_merged_weights_on_the_hub_are_the_model(hub, merged, tmp_path):
     hub.folder = merged
-    lm = open_checkpoint("someone/moshi", tmp_path).lm("cpu", torch.float32)
+    lm = find_checkpoint("someone/moshi", tmp_path).lm("cpu", torch.float32)
     assert_is(lm, load_file(merged / "model.safetensors"))
     hub.missing = LocalEntryNotFoundError  # offline: whether there is an adapter cannot be known
     with pytest.raises(UsageError, match=r"nothing from the Hub \(no lora.safetensors\)"):
-        open_checkpoint("someone/moshi", tmp_path)
+        find_checkpoint("someone/moshi", tmp_path)
 
 
 @pytest.mark.shared_data

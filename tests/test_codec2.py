@@ -12,9 +12,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segkit.schemas import VadSettings
+from segkit.models.codec2 import BITS, CODEBOOKS, ORDER, Codec2, _codes, _frames
 from segkit.segmenters import vad
-from segkit.train.codec2 import BITS, CODEBOOKS, ORDER, Codec2, _codes, _frames
+from segkit.settings import VadSettings
 
 FRAME, RATE_HZ = Codec2.frame_size, Codec2.sample_rate
 

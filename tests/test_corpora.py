@@ -7,9 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import write_wav
+from support import write_wav
 
 from segkit import corpora
+from segkit.corpora.base import OWN
 from segkit.corpora.pairs import PairsOptions
 from segkit.corpora.stereo import StereoOptions
 from segkit.errors import BadInputError, UsageError
@@ -21,16 +22,19 @@ SECOND = np.zeros((8000, 1)) + 0.001
 
 @pytest.mark.parametrize("name", corpora.names())
 def test_contract(name, tmp_path):
-    """Terms are stated, options have defaults and a docstring, and an empty root holds no recordings."""
+    """Terms are stated, options have defaults and say what they are, and an empty root holds no recordings."""
     corpus = corpora.get(name)
-    for fact in (corpus.title, corpus.licence, corpus.citation, corpus.how_to_get_it, corpus.tree):
+    for fact in (corpus.title, corpus.licence, corpus.how_to_get_it, corpus.tree):
         assert isinstance(fact, str) and fact
+    assert isinstance(corpus.citation, str)
+    assert corpus.citation or corpus.how_to_get_it.startswith(OWN)  # there is nobody to cite
     assert isinstance(corpus.redistributable, bool)
     assert corpus.Options.__doc__ and corpus.name() == name
-    for field in vars(corpus.Options()):
-        assert f"{field}:" in corpus.Options.__doc__
+    assert [each.name for each in corpus.Options.fields()] == list(vars(corpus.Options()))
+    for field in corpus.Options.fields():
+        assert field.field.description, field.name
     if name in NEEDS_OPTIONS:
-        with pytest.raises(UsageError, match="Expected --set"):
+        with pytest.raises(UsageError, match=r"Expected --set corpus\.dataset="):
             list(corpus(tmp_path).find())
         return
     found = list(corpus(tmp_path).find())
@@ -103,7 +107,7 @@ def test_unknown_speakers_are_named_and_can_be_told(tmp_path):
     write_wav(tmp_path / "a.wav", np.hstack([SECOND, SECOND]), 8000)
     (tmp_path / "a.json").write_text(json.dumps([row | {"speaker": row["speaker"] * 2} for row in LIST]))
     (conversation,) = stereo(tmp_path).find()
-    with pytest.raises(BadInputError, match=r"'AA', 'BB'.*--set speakers="):
+    with pytest.raises(BadInputError, match=r"'AA', 'BB'.*--set corpus\.speakers="):
         stereo(tmp_path).transcript(conversation)
     assert {w.channel for w in stereo(tmp_path, speakers="AA,BB").transcript(conversation).words} == {0, 1}
 
@@ -153,7 +157,7 @@ def test_offsets_for_all_or_from_a_table(tmp_path):
 def test_bad_options_of_pairs(tmp_path, options):
     write_wav(tmp_path / "1_agent.wav", SECOND, 8000)
     write_wav(tmp_path / "1_caller.wav", SECOND, 8000)
-    with pytest.raises(UsageError, match=f"Setting '{next(iter(options))}' got"):
+    with pytest.raises(UsageError, match=rf"Setting 'corpus\.{next(iter(options))}' got .* Expected"):
         list(pairs(tmp_path, **options).find())
 
 

@@ -11,14 +11,13 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import make_job, rows, write_wav
+from support import make_job, rows, write_wav
 
 from segkit import corpora
 from segkit.audio import decode_flac
-from segkit.corpora.mono import MonoOptions
 from segkit.corpora.synthetic import SyntheticOptions, read_truth
 from segkit.errors import MissingExtraError, UsageError
-from segkit.extract.run import run
+from segkit.extraction.run import run
 from segkit.schemas import Conversation, Intervals
 from segkit.segmenters.diarization import Diarizer
 from segkit.segmenters.timeline import clip, merged
@@ -169,11 +168,11 @@ def test_a_mono_recording_becomes_two_tracks(recordings, tmp_path):
     samples, rate_hz = soundfile.read(recordings[0], frames=40 * 8000)
     write_wav(tmp_path / "mono" / "call.wav", samples.sum(axis=1), rate_hz)
     write_wav(tmp_path / "mono" / "stereo.wav", samples, rate_hz)
-    job = make_job((tmp_path / "mono", None), tmp_path / "out", corpus="mono", options=MonoOptions(), rate_hz=None)
-    report = run(job)
-    assert report["problems"]["counts"] == {"2-channel audio": 1}
-    assert {axis for axis, counts in report["segments"].items() if counts["kept"]} <= {"pause", "turn_taking"}
-    assert sum(counts["dropped"].get("overlap in one signal", 0) for counts in report["segments"].values()) > 0
+    job = make_job((tmp_path / "mono", None), tmp_path / "out", corpus="mono", rate_hz=None)
+    record = run(job)
+    assert record.problems.counts == {"2-channel audio": 1}
+    assert {axis for axis, counts in record.segments.items() if counts.kept} <= {"pause", "turn_taking"}
+    assert sum(counts.dropped.get("overlap in one signal", 0) for counts in record.segments.values()) > 0
     found = rows(job).to_pylist()
     assert found
     for row in found:

@@ -1,7 +1,7 @@
 """Every event column of every axis, against who spoke when.
 
 What a row must hold is worked out here anew, in plain loops over whole microseconds: `segkit.segmenters` and
-`segkit.extract` have no part in it.
+`segkit.extraction` have no part in it.
 """
 
 import json
@@ -11,24 +11,22 @@ from itertools import pairwise
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import EASY, make_job, rows, write_wav
+from support import make_job, rows, write_wav
 
 from segkit.corpora.synthetic import read_truth
-from segkit.extract.run import run
-from segkit.schemas import PRESETS, Axis
-from segkit.schemas.settings import with_overrides
+from segkit.extraction.job import Job
+from segkit.extraction.run import run
+from segkit.schemas import Axis
+from segkit.settings import ExtractionSettings
 
 EVENTS = ("pauses", "turn_end_s", "gap_s", "backchannels", "interruption_start_s", "interruption_end_s")
 TIMES = ("context_s", "duration_s", "user_activity", "agent_activity", *EVENTS)
-LOOSE = with_overrides(
-    EASY,
-    {
-        "vad.backend": "transcript",
-        "timeline.min_pause_s": "0.4",
-        "backchannel.max_backchannel_s": "6",
-        "backchannel.inside": "false",
-    },
-)
+LOOSE = {
+    "vad.backend": "transcript",
+    "timeline.min_pause_s": 0.4,
+    "backchannel.max_backchannel_s": 6,
+    "backchannel.inside": False,
+}
 """Speech is where the words are; many silences are too short for a pause, and backchannels have pauses inside."""
 
 
@@ -93,7 +91,7 @@ def expected(activity, words, job):
     """What the rows of a recording must hold, by axis, user, start and end; in microseconds, words included."""
     found = {}
     for axis, user, start, end, events in segments_of(activity, job.settings):
-        begin = max(start - us(job.context_s), 0)
+        begin = max(start - us(job.settings.context_s), 0)
         user_activity, agent_activity = (
             [[max(a, begin) - start, min(b, end) - start] for a, b in activity[track] if a < end and b > begin]
             for track in (user, 1 - user)
@@ -144,7 +142,7 @@ def check(found, wanted):
 
 
 def test_rows_hold_the_events_of_the_truth_to_the_microsecond(made, tmp_path):
-    job = make_job(made, tmp_path / "out", settings=LOOSE, context_s=4.0, annotations_only=True)
+    job = make_job(made, tmp_path / "out", context_s=4.0, annotations_only=True, **LOOSE)
     run(job)
     seen, found = Counter(), found_in(job)
     for name, truth in truths(made).items():
@@ -168,7 +166,7 @@ def test_rows_hold_the_events_of_the_truth_to_the_microsecond(made, tmp_path):
 def test_rows_hold_the_events_of_what_silero_heard_to_the_microsecond(made, dataset):
     heard = {
         row["recording_id"]: us(row["activity"])
-        for path in dataset.annotations_dir.iterdir()
+        for path in dataset.folder.annotations.iterdir()
         for row in pq.read_table(path, columns=["recording_id", "activity"]).to_pylist()
     }
     found = found_in(dataset)
@@ -263,8 +261,8 @@ def test_rows_of_a_conversation_worked_out_by_hand(tmp_path, user):
     words = [{"speaker": "AB"[track], "word": "so", "start": a, "end": b} for track in said for a, b in said[track]]
     write_wav(tmp_path / "in" / "call.wav", np.zeros((8000 * 53, 2)), 8000)
     (tmp_path / "in" / "call.json").write_text(json.dumps(words))
-    settings = with_overrides(PRESETS["paper"], {"vad.backend": "transcript"})
-    job = make_job((tmp_path / "in", None), tmp_path / "out", corpus="stereo", settings=settings, context_s=4.0)
+    settings = ExtractionSettings().changed({"vad.backend": "transcript", "context_s": 4})
+    job = Job("stereo", tmp_path / "in", tmp_path / "out", settings=settings)
     run(job)
     wanted = {
         (axis, x, us(start), us(end)): dict.fromkeys(EVENTS)

@@ -9,16 +9,17 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 import soxr
-from conftest import EASY, make_job, rows
+import yaml
+from support import make_job, rows
 
 import segkit
 from segkit.audio import decode_flac
+from segkit.dataset import rows as dataset_rows
 from segkit.errors import NothingUsableError, UsageError
-from segkit.extract import annotate, cut
-from segkit.extract.run import run
+from segkit.extraction import annotate, cut
+from segkit.extraction.run import run
 from segkit.schemas import Axis
 from segkit.schemas.arrow import SEGMENTS
-from segkit.schemas.settings import with_overrides
 
 
 def test_every_axis_and_field_is_there(dataset):
@@ -108,21 +109,23 @@ def test_audio_columns_decode(dataset, tmp_path):
 
 
 def test_fields_are_described_in_the_files(dataset):
-    schema = pq.read_schema(next(dataset.data_dir.rglob("*.parquet")))
+    schema = pq.read_schema(next(dataset.folder.data.rglob("*.parquet")))
     assert all(field.metadata[b"description"] for field in schema)
     assert schema.metadata[b"segkit_schema_version"] == b"3"
     assert json.loads(schema.metadata[b"huggingface"])["info"]["features"]["agent"]["_type"] == "Audio"
 
 
 def test_run_json_and_card(dataset):
-    report = json.loads(dataset.run_file.read_text())
+    report = json.loads(dataset.folder.record_file.read_text())
     assert report["status"] == "complete"
     assert report["recordings"]["used"] == 6
     assert sum(axis["kept"] for axis in report["segments"].values()) == len(rows(dataset))
     assert report["segments"]["pause"]["dropped"]["utterance too short"] > 0
     card = (dataset.out / "README.md").read_text()
-    assert '"config_name": "turn_taking"' in card and "| `bleed_db` |" in card
-    everything = card + dataset.run_file.read_text()
+    front_matter = yaml.safe_load(card.split("---")[1])
+    assert [config["config_name"] for config in front_matter["configs"]] == [*map(str, Axis), "annotations"]
+    assert "| `bleed_db` |" in card
+    everything = card + dataset.folder.record_file.read_text()
     assert str(dataset.root) not in everything and str(dataset.out) not in everything
 
 
@@ -130,7 +133,7 @@ def test_two_workers_give_the_rows_of_one(dataset, made, tmp_path):
     job = make_job(made, tmp_path / "out")
     run(job, workers=2)
     assert rows(job).equals(rows(dataset))
-    assert json.loads(job.run_file.read_text()) == json.loads(dataset.run_file.read_text())
+    assert json.loads(job.folder.record_file.read_text()) == json.loads(dataset.folder.record_file.read_text())
 
 
 def test_ray_gives_the_rows_of_one(dataset, made, tmp_path, monkeypatch):
@@ -159,7 +162,7 @@ def test_resume_gives_the_rows_of_an_undisturbed_run(dataset, made, tmp_path, mo
 
     with pytest.raises(Stop):
         run(job, hook=stop)
-    assert json.loads(job.run_file.read_text())["status"] == "running"
+    assert json.loads(job.folder.record_file.read_text())["status"] == "running"
     (job.out / "data").mkdir(exist_ok=True)
     (job.out / "data" / "half.tmp").write_bytes(b"what a killed process left")
     run(job)
@@ -169,8 +172,7 @@ def test_resume_gives_the_rows_of_an_undisturbed_run(dataset, made, tmp_path, mo
 
 def test_other_thresholds_reuse_the_annotations(made, dataset, tmp_path, monkeypatch):
     shutil.copytree(dataset.out, tmp_path / "out")
-    stricter = with_overrides(EASY, {"pause.tau_min_s": "8"})
-    job = make_job(made, tmp_path / "out", settings=stricter)
+    job = make_job(made, tmp_path / "out", pause__tau_min_s=8)
     with pytest.raises(UsageError, match=r"settings\.pause\.tau_min_s: 2\.0 -> 8\.0"):
         run(job)
     monkeypatch.setattr(annotate.vad.Silero, "detect", None)  # calling it would fail
@@ -204,20 +206,19 @@ def test_a_new_transcript_reaches_the_rows(recordings, tmp_path):
 
 def test_other_vad_settings_do_not(made, dataset, tmp_path):
     shutil.copytree(dataset.out, tmp_path / "out")
-    settings = with_overrides(EASY, {"vad.threshold": "0.4"})
-    before = set(dataset.annotations_dir.iterdir())
-    job = make_job(made, tmp_path / "out", settings=settings)
+    before = set(dataset.folder.annotations.iterdir())
+    job = make_job(made, tmp_path / "out", vad__threshold=0.4)
     run(job, overwrite=True)
-    assert not {p.name for p in job.annotations_dir.iterdir()} & {p.name for p in before}
+    assert not {p.name for p in job.folder.annotations.iterdir()} & {p.name for p in before}
 
 
 def test_a_look_at_few_recordings_keeps_the_annotations_of_the_others(made, tmp_path, monkeypatch):
     monkeypatch.setattr(annotate, "CHUNK_RECORDINGS", 2)
     whole = make_job(made, tmp_path / "out")
     run(whole)
-    before = set(whole.annotations_dir.iterdir())
+    before = set(whole.folder.annotations.iterdir())
     run(make_job(made, tmp_path / "out", limit=3), overwrite=True)
-    after = set(whole.annotations_dir.iterdir())
+    after = set(whole.folder.annotations.iterdir())
     assert len(before) == 3 and len(before & after) == 2  # the second chunk is now one of one recording
     names = [pq.read_table(path)["recording_id"].to_pylist() for path in after]
     assert sorted(name for part in names for name in part) == ["00000", "00001", "00002", "00004", "00005"]
@@ -232,27 +233,33 @@ def test_a_foreign_folder_is_refused(made, tmp_path):
 
 def test_shards_and_row_groups_are_sized_by_bytes(made, dataset, tmp_path, monkeypatch):
     monkeypatch.setattr(cut, "SHARD_BYTES", 12 << 20)
-    monkeypatch.setattr(cut, "ROW_GROUP_BYTES", 2 << 20)
+    monkeypatch.setattr(dataset_rows, "ROW_GROUP_BYTES", 1_000_000)
     job = make_job(made, tmp_path / "out")
     run(job)
     assert {r["id"] for r in rows(job).to_pylist()} == {r["id"] for r in rows(dataset).to_pylist()}
-    paths = list((job.data_dir / "pause").glob("train-*.parquet"))
+    paths = list((job.folder.data / "pause").glob("train-*.parquet"))
     assert len(paths) > 1
+    lengths = []
     for path in paths:
         assert path.name.endswith(f"-of-{len(paths):05d}.parquet")
         assert path.stat().st_size <= 12 << 20
         file = pq.ParquetFile(path)
         for i in range(file.num_row_groups):
-            table = file.read_row_group(i)
-            audio = sum(len(row[role]["bytes"]) for row in table.to_pylist() for role in ("user", "agent"))
-            assert audio <= 2 << 20 or len(table) == 1
+            table = file.read_row_group(i).to_pylist()
+            tracks = [sum(len(row[role]["bytes"]) for row in table) for role in ("user", "agent")]
+            assert max(tracks) <= 1_000_000 or len(table) == 1
+            group = file.metadata.row_group(i)
+            columns = [group.column(number) for number in range(group.num_columns)]
+            assert all(column.total_compressed_size <= 1 << 20 for column in columns) or len(table) == 1
+            lengths.append(len(table))
+    assert max(lengths) > 1 and len(lengths) > len(paths)
 
 
 def test_ids_do_not_depend_on_the_selection(made, dataset, tmp_path):
     job = make_job(made, tmp_path / "out", per_axis=3, context_s=1.0)
-    report = run(job)
+    record = run(job)
     some, every = rows(job).to_pylist(), {row["id"]: row for row in rows(dataset).to_pylist()}
-    assert all(counts["kept"] == 3 for counts in report["segments"].values())
+    assert all(counts.kept == 3 for counts in record.segments.values())
     for row in some:
         assert (row["start_s"], row["axis"]) == (every[row["id"]]["start_s"], every[row["id"]]["axis"])
         assert row["context_s"] <= 1.0
@@ -261,10 +268,10 @@ def test_ids_do_not_depend_on_the_selection(made, dataset, tmp_path):
 
 def test_limit_and_axes(made, tmp_path):
     job = make_job(made, tmp_path / "out", limit=2, axes=(Axis.PAUSE,))
-    report = run(job)
-    assert report["recordings"]["used"] == 2
-    assert list(report["segments"]) == ["pause"]
-    assert [path.name for path in job.data_dir.iterdir()] == ["pause"]
+    record = run(job)
+    assert record.recordings.used == 2
+    assert list(record.segments) == ["pause"]
+    assert [path.name for path in job.folder.data.iterdir()] == ["pause"]
 
 
 @pytest.mark.parametrize("gain_db", [-6.0, 3.0])
@@ -291,8 +298,8 @@ def test_gain_leaves_events_unchanged(recordings, tmp_path, gain_db):
 
 
 def test_webrtc_runs_through(made, tmp_path):
-    job = make_job(made, tmp_path / "out", limit=1, settings=with_overrides(EASY, {"vad.backend": "webrtc"}))
-    assert run(job)["recordings"]["used"] == 1
+    job = make_job(made, tmp_path / "out", limit=1, vad__backend="webrtc")
+    assert run(job).recordings.used == 1
 
 
 def test_a_file_that_vanishes_before_the_cut_is_counted(recordings, tmp_path, monkeypatch):
@@ -306,16 +313,16 @@ def test_a_file_that_vanishes_before_the_cut_is_counted(recordings, tmp_path, mo
             lost.append(tmp_path / recordings[0].name)
             lost[0].unlink()
 
-    report = run(job, hook=lose)
-    dropped = sum(counts["dropped"].get("file cannot be opened", 0) for counts in report["segments"].values())
+    record = run(job, hook=lose)
+    dropped = sum(counts.dropped.get("file cannot be opened", 0) for counts in record.segments.values())
     assert dropped > 0
     assert {row["recording_id"] for row in rows(job).to_pylist()} == {recordings[1].stem}
     shutil.copy(recordings[0], lost[0])
     assert {row["recording_id"] for row in rows_of(run(job), job)} == {path.stem for path in recordings[:2]}
 
 
-def rows_of(report, job):
-    assert all(counts["dropped"].get("file cannot be opened", 0) == 0 for counts in report["segments"].values())
+def rows_of(record, job):
+    assert all(counts.dropped.get("file cannot be opened", 0) == 0 for counts in record.segments.values())
     return rows(job).to_pylist()
 
 
@@ -332,13 +339,13 @@ def test_what_failed_for_a_passing_reason_is_tried_again(recordings, tmp_path, m
         patch.setattr(annotate.Recording, "blocks", unplugged)
         with pytest.raises(NothingUsableError, match=r"unexpected error \(2\)"):
             run(job)
-    assert run(job)["recordings"]["used"] == 2
+    assert run(job).recordings.used == 2
 
 
 def test_a_damaged_part_or_shard_is_made_again(made, dataset, tmp_path):
     shutil.copytree(dataset.out, tmp_path / "out")
     job = make_job(made, tmp_path / "out")
-    for path in (next(job.annotations_dir.iterdir()), next(job.data_dir.rglob("*.parquet"))):
+    for path in (next(job.folder.annotations.iterdir()), next(job.folder.data.rglob("*.parquet"))):
         path.write_bytes(path.read_bytes()[:1000])
     run(job)
     assert rows(job).equals(rows(dataset))

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import requests
-from hub_server import HubServer, hub  # noqa: F401 - a fixture
+from hub_server import HubServer
 from huggingface_hub import CommitOperationDelete, HfApi, constants, hf_hub_download, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 
@@ -54,7 +54,7 @@ def folder(content, tmp_path):
 
 
 @pytest.fixture
-def api(hub):  # noqa: F811
+def api(hub):
     """A client that can write, and its repository, private."""
     api = HfApi(token=hub.token)
     api.create_repo(REPO, repo_type="dataset", private=True)
@@ -74,11 +74,11 @@ def write(content, folder):
     return folder
 
 
-def uploaded(hub, repo=REPO):  # noqa: F811
+def uploaded(hub, repo=REPO):
     return {path: data for path, data in hub.files(repo).items() if path != ".gitattributes"}
 
 
-def test_create(hub):  # noqa: F811
+def test_create(hub):
     api = HfApi(token=hub.token)
     url = api.create_repo(REPO, repo_type="dataset", private=True)
     assert url.repo_id == REPO and url.repo_type == "dataset" and hub.private(REPO)
@@ -91,7 +91,7 @@ def test_create(hub):  # noqa: F811
         api.create_repo("someone/else", repo_type="dataset")
 
 
-def test_upload_folder(hub, api, folder, content, tmp_path):  # noqa: F811
+def test_upload_folder(hub, api, folder, content, tmp_path):
     commit = api.upload_folder(repo_id=REPO, folder_path=folder, repo_type="dataset", commit_message="First")
     assert uploaded(hub) == content and hub.commits(REPO) == ["initial commit", "First"]
 
@@ -110,7 +110,7 @@ def test_upload_folder(hub, api, folder, content, tmp_path):  # noqa: F811
     assert sum(line.startswith("PUT /upload/") for line in hub.asked) == 4, "each LFS file once"
 
 
-def test_upload_large_folder(hub, api, folder, content):  # noqa: F811
+def test_upload_large_folder(hub, api, folder, content):
     hub.fail(7, path_contains="/upload/")
     hub.cut(1, 1 << 20, path_contains="/upload/")
     hub.fail(1, status=503, path_contains="/commit/")
@@ -119,7 +119,7 @@ def test_upload_large_folder(hub, api, folder, content):  # noqa: F811
     assert not any(times for _, times, *_ in hub.faults)
 
 
-def test_listing(hub, api, folder, content):  # noqa: F811
+def test_listing(hub, api, folder, content):
     api.upload_folder(repo_id=REPO, folder_path=folder, repo_type="dataset")
     info = api.dataset_info(REPO, files_metadata=True)
     assert info.private and {file.rfilename: file.size for file in info.siblings} == {
@@ -139,7 +139,7 @@ def test_listing(hub, api, folder, content):  # noqa: F811
     assert not api.revision_exists(REPO, "missing", repo_type="dataset")
 
 
-def test_delete_and_parent(hub, api):  # noqa: F811
+def test_delete_and_parent(hub, api):
     def commit(*paths, parent=None):
         delete = [CommitOperationDelete(path) for path in paths]
         return api.create_commit(REPO, delete, commit_message="Delete", repo_type="dataset", parent_commit=parent)
@@ -157,7 +157,7 @@ def test_delete_and_parent(hub, api):  # noqa: F811
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-def test_load_dataset(hub, api, folder, streaming):  # noqa: F811
+def test_load_dataset(hub, api, folder, streaming):
     api.upload_folder(repo_id=REPO, folder_path=folder, repo_type="dataset")
     pause = datasets.load_dataset(REPO, "pause", streaming=streaming, token=hub.read_token)
     assert {split: [row["id"] for row in rows] for split, rows in pause.items()} == {"train": [0, 1, 2]}
@@ -169,7 +169,7 @@ def test_load_dataset(hub, api, folder, streaming):  # noqa: F811
     assert not [line for line in hub.asked if not line.split()[1].startswith("/")], "nothing elsewhere"
 
 
-def test_subprocess(hub, api, folder):  # noqa: F811
+def test_subprocess(hub, api, folder):
     """Another process needs the environment only."""
     api.upload_folder(repo_id=REPO, folder_path=folder, repo_type="dataset")
     code = f"import datasets; print(datasets.load_dataset({REPO!r}, 'pause', split='train')['id'][:])"
@@ -182,7 +182,7 @@ def test_subprocess(hub, api, folder):  # noqa: F811
 
 
 @pytest.mark.parametrize("fault", ["fail", "cut"])
-def test_upload_breaks_off(hub, api, folder, content, fault):  # noqa: F811
+def test_upload_breaks_off(hub, api, folder, content, fault):
     """All six attempts of the first run fail; the second finishes, and sends what is there already no more."""
     api.upload_folder(repo_id=REPO, folder_path=folder, repo_type="dataset", allow_patterns="data/**")
     hub.fail(6, 500, "/upload/") if fault == "fail" else hub.cut(6, 1 << 20, "/upload/")
@@ -195,7 +195,7 @@ def test_upload_breaks_off(hub, api, folder, content, fault):  # noqa: F811
     assert sum(line.startswith("PUT /upload/") for line in hub.asked) == 1
 
 
-def test_commit_fails(hub, api, folder, content):  # noqa: F811
+def test_commit_fails(hub, api, folder, content):
     hub.fail(1, 500, "/commit/")
     with pytest.raises(HfHubHTTPError, match="an injected fault"):
         api.upload_folder(repo_id=REPO, folder_path=folder, repo_type="dataset")
@@ -203,7 +203,7 @@ def test_commit_fails(hub, api, folder, content):  # noqa: F811
     assert uploaded(hub) == content
 
 
-def test_download_resumes(hub, api, folder, content, monkeypatch):  # noqa: F811
+def test_download_resumes(hub, api, folder, content, monkeypatch):
     api.upload_folder(repo_id=REPO, folder_path=folder, repo_type="dataset")
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1 << 20)
     hub.cut(1, 2_500_000, "/download/")
@@ -215,14 +215,14 @@ def test_download_resumes(hub, api, folder, content, monkeypatch):  # noqa: F811
     assert Path(hf_hub_download(REPO, **where)).read_bytes() == content["annotations/audio.bin"]
 
 
-def test_hang(hub, api):  # noqa: F811
+def test_hang(hub, api):
     hub.hang(1, 30, "/api/datasets/")
     with pytest.raises(requests.exceptions.ReadTimeout):
         api.dataset_info(REPO, timeout=0.2)
     assert api.dataset_info(REPO, timeout=5).id == REPO
 
 
-def test_access(hub, api, folder):  # noqa: F811
+def test_access(hub, api, folder):
     api.create_repo("user/public", repo_type="dataset")
     public = {"repo_id": "user/public", "folder_path": folder, "repo_type": "dataset"}
     for token, error in ((False, "401"), (hub.read_token, "403"), ("hf_wrong", "401")):
@@ -257,6 +257,6 @@ def test_repointing_ends(tmp_path):
     assert after == before and not [thread for thread in threading.enumerate() if "process_request" in thread.name]
 
 
-def test_uncovered(hub, api):  # noqa: F811
+def test_uncovered(hub, api):
     with pytest.raises(HfHubHTTPError, match="does not cover"):
         api.create_branch(REPO, branch="other", repo_type="dataset")

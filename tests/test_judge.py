@@ -7,15 +7,17 @@ import numpy as np
 import pytest
 from openai_server import Server
 
-from segkit.alignment.judge import Judge, JudgeSettings, Line, dialogue, parse
 from segkit.errors import UsageError
+from segkit.rollouts.judging import Judge, Line, dialogue, parse
+from segkit.settings import JudgeSettings
 
 KEY = "sk-very-secret"
 
 
 @contextmanager
 def judge(server, cache=None, **changes):
-    settings = JudgeSettings(server if isinstance(server, str) else server.url, "m", **{"retries": 0} | changes)
+    url = server if isinstance(server, str) else server.url
+    settings = JudgeSettings(url=url, model="m", **{"retries": 0} | changes)
     asked = Judge(settings, cache)
     yield asked
     asked.close()
@@ -130,4 +132,4 @@ def test_an_answer_is_a_mark_or_nothing():
 @pytest.mark.parametrize("settings", [{"url": "localhost:8000", "model": "m"}, {"url": "http://x"}, {"timeout_s": 0.0}])
 def test_settings_that_make_no_sense(settings):
     with pytest.raises(UsageError, match="Expected"):
-        Judge(JudgeSettings(**settings))
+        Judge(JudgeSettings.read(settings))

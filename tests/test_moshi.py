@@ -11,23 +11,26 @@ import torch
 from moshi.models import LMGen
 from moshi.utils import compile
 from moshi.utils.compile import no_compile
+from support import assert_streaming_is_teacher_forcing, disturb, sample, teacher_forced
 
 from segkit.alignment.objective import token_log_probs
 from segkit.errors import UsageError
-from segkit.train import streaming
-from segkit.train.checkpoints import open_checkpoint
-from segkit.train.config import ModelConfig, OptimiserConfig, SamplingConfig
-from segkit.train.devices import resolve
-from segkit.train.moshi import MoshiPolicy
+from segkit.models import streaming
+from segkit.models.checkpoints import find_checkpoint
+from segkit.models.devices import resolve
+from segkit.models.open import find_model
+from segkit.models.protocols import Completions
+from segkit.models.streaming import Generator, Sampler, can_compile, chance, draw
+from segkit.models.tiny import write_tiny_moshi
+from segkit.models.training import Moshi
+from segkit.rollouts.rollout import rollout
+from segkit.rollouts.scenes import Scene
+from segkit.settings import ModelSettings, OptimiserSettings, SamplingSettings
+from segkit.tasks import nobody
 from segkit.train.optimiser import MasterAdamW
-from segkit.train.policy import Completions
-from segkit.train.rollout import rollout
-from segkit.train.scenes import Scene
-from segkit.train.streaming import Generator, Sampler, can_compile, chance, draw
-from segkit.train.tiny import write_tiny_moshi
 
 FRAME = 1920
-MODELS = {"lora": ModelConfig(lora_rank=4), "all weights": ModelConfig()}
+MODELS = {"lora": ModelSettings(lora_rank=4), "all weights": ModelSettings()}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +41,7 @@ def tiny(tmp_path_factory):
 def load(tiny, model=MODELS["lora"], device="cpu"):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return MoshiPolicy(open_checkpoint(str(tiny), tiny), model, SamplingConfig(), device)
+        return Moshi(find_checkpoint(str(tiny), tiny), model, SamplingSettings(), device)
 
 
 @pytest.fixture(scope="module")
@@ -54,39 +57,6 @@ def scene(frames, start_frame, seed=0):
     return Scene({"axis": "pause", "id": str(seed)}, noise(frames, seed), start_frame, frames, 0.0)
 
 
-def disturb(policy, by=0.05):
-    """Weights somewhere else than at the beginning, where an adapter is nothing."""
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for weight in policy.trainable().values():
-            weight += by * torch.randn_like(weight)
-
-
-def sample(policy, user, force=None):
-    """Completions and the text logits that sampling saw, (B, steps, V); `force` may overwrite audio tokens."""
-    logits, steps = [], iter(range(10_000))
-    with pytest.MonkeyPatch.context() as patch:
-        see, hear = Generator.on_logits, Generator.on_audio
-
-        def on_audio(generator, tokens):
-            if force:
-                force(next(steps), tokens)
-            hear(generator, tokens)
-
-        patch.setattr(Generator, "on_logits", lambda each, x: (logits.append(x[:, 0, 0].clone()), see(each, x)))
-        patch.setattr(Generator, "on_audio", on_audio)
-        policy.sampler = Sampler(policy.lm, policy.sampling)  # hooks are bound when a generator is made
-        said = policy.sample(list(user), range(len(user)), len(user), lambda *_: None)
-        policy.sampler = Sampler(policy.lm, policy.sampling)
-        return Completions.concatenate(said), torch.stack(logits, 1)
-
-
-@torch.no_grad()
-def teacher_forced(policy, completions):
-    with policy.updating():
-        return policy.text_logits(completions)
-
-
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 def test_streaming_and_teacher_forced_text_logits_are_the_same(tiny, model):
     policy = load(tiny, model)
@@ -95,25 +65,17 @@ def test_streaming_and_teacher_forced_text_logits_are_the_same(tiny, model):
     assert_streaming_is_teacher_forcing(policy, user, (250, 200, 121, 1))
 
 
-def assert_streaming_is_teacher_forcing(policy, user, lengths):
-    """In all text logits, to 1e-4: of the beginnings of completions, a row for each length, the first one whole."""
-    completions, streamed = sample(policy, user)
-    for row, length in enumerate(lengths):
-        whole = completions[row : row + 1]
-        parts = whole.user, whole.text, whole.audio, whole.log_probs
-        begun = Completions(*(part[..., :length] for part in parts))
-        assert (teacher_forced(policy, begun)[0] - streamed[row, :length]).abs().max() <= 1e-4
-    late = Completions(user.roll(1, 2), completions.text, completions.audio, completions.log_probs)
-    assert (
-        teacher_forced(policy, late) - streamed[:, : lengths[0]]
-    ).abs().max() > 0.1  # a slip of one frame would show
+@pytest.mark.parametrize("opening_s, frames", [(0, 0), (0.5, 7), (3, 38)])
+def test_before_a_conversation_comes_silence_in_whole_frames(tiny, opening_s, frames):
+    speaker = find_model(str(tiny)).speaker(ModelSettings(), SamplingSettings(opening_s=opening_s), "cpu")
+    assert len(speaker.prologue.heard) == frames * FRAME and not speaker.prologue.heard.any()
 
 
 @pytest.mark.parametrize("rows", [1, 4, 64])
 def test_segments_of_different_lengths_in_one_pass_are_what_they_are_alone(policy, rows):
     """Also where a completion starts in the row in which another one has ended."""
     scenes = [scene(60, 38, seed=1), scene(131, 100, seed=2), scene(90, 88, seed=3)]
-    groups = rollout(policy, scenes, completions=3, chance=(0,), rows=rows, hook=lambda *_: None)
+    groups = rollout(policy, scenes, completions=3, chance=(0,), rows=rows, hook=nobody)
     for each, group in zip(scenes, groups, strict=True):
         assert group.text.shape == (3, each.frames) and group.audio.shape == (3, 8, each.frames)
         assert torch.equal(group.user[0], policy.encode(torch.from_numpy(each.audio[None]))[0])
@@ -126,20 +88,20 @@ def test_segments_of_different_lengths_in_one_pass_are_what_they_are_alone(polic
 @pytest.mark.parametrize("dtype, largest", [("float32", 1e-3), ("bfloat16", 0.5)])
 def test_cuda_graphs_replay_what_is_trained_on(tiny, dtype, largest):
     """Also in a second pass of the same shape, whose weights are others, and after a pass of another shape."""
-    policy = load(tiny, ModelConfig(lora_rank=4, dtype=dtype), resolve("cuda"))
+    policy = load(tiny, ModelSettings(lora_rank=4, dtype=dtype), resolve("cuda"))
     scenes = [scene(60, 38, seed=1), scene(131, 100, seed=2), scene(90, 88, seed=3)]
     for turn, staged in enumerate((scenes, scenes, scenes[:1], scenes)):
         disturb(policy, by=0.02)
-        groups = rollout(policy, staged, completions=3, chance=(turn,), rows=4, hook=lambda *_: None)
+        groups = rollout(policy, staged, completions=3, chance=(turn,), rows=4, hook=nobody)
         for group in groups:
             off = (token_log_probs(teacher_forced(policy, group), group.text, 0.7) - group.log_probs).abs()
             assert off.max() <= largest and off.mean() <= largest / 10
 
 
 def test_bfloat16_samples_what_it_trains_on(tiny):
-    policy = load(tiny, ModelConfig(lora_rank=4, dtype="bfloat16"))
+    policy = load(tiny, ModelSettings(lora_rank=4, dtype="bfloat16"))
     disturb(policy)
-    (group,) = rollout(policy, [scene(60, 38)], completions=3, chance=(0,), rows=3, hook=lambda *_: None)
+    (group,) = rollout(policy, [scene(60, 38)], completions=3, chance=(0,), rows=3, hook=nobody)
     off = (token_log_probs(teacher_forced(policy, group), group.text, 0.7) - group.log_probs).abs()
     assert off.mean() < 0.05
 
@@ -251,7 +213,7 @@ def test_a_completion_is_the_same_alone_and_in_any_company(policy):
     scenes[3] = dataclasses.replace(scenes[3], repeat=1)
 
     def said(chosen, completions=3, chance=(0, 7), rows=5):
-        groups = rollout(policy, [scenes[i] for i in chosen], completions, chance, rows, lambda *_: None)
+        groups = rollout(policy, [scenes[i] for i in chosen], completions, chance, rows, nobody)
         return {
             i: [(g.text, g.audio) for g in map(group.__getitem__, thirds)]
             for i, group in zip(chosen, groups, strict=True)
@@ -270,18 +232,18 @@ def test_a_completion_is_the_same_alone_and_in_any_company(policy):
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_what_is_kept_between_passes_is_not_heard(tiny, device):
     """A pass after others of the same and of another shape, and after an update, is that of a new sampler."""
-    policy = load(tiny, ModelConfig(lora_rank=4, dtype="float32"), resolve(device))
+    policy = load(tiny, ModelSettings(lora_rank=4, dtype="float32"), resolve(device))
     scenes = [scene(60, 38, seed=1), scene(131, 100, seed=2)]
     turns = [scenes[:1], scenes[:1], scenes, scenes[:1]]
     for turn, staged in enumerate(turns):
         disturb(policy, by=0.02)
-        (kept, *_) = rollout(policy, staged, 3, (turn,), 3, lambda *_: None)
+        (kept, *_) = rollout(policy, staged, 3, (turn,), 3, nobody)
         assert not policy.lm.is_streaming
         policy.sampler = Sampler(policy.lm, policy.sampling) if turn == 2 else policy.sampler
-        fresh = load(tiny, ModelConfig(lora_rank=4, dtype="float32"), resolve(device))
-        for name, weight in fresh.trainable().items():
-            weight.data.copy_(policy.trainable()[name])
-        (new, *_) = rollout(fresh, staged, 3, (turn,), 3, lambda *_: None)
+        fresh = load(tiny, ModelSettings(lora_rank=4, dtype="float32"), resolve(device))
+        for name, weight in fresh.parameters().items():
+            weight.data.copy_(policy.parameters()[name])
+        (new, *_) = rollout(fresh, staged, 3, (turn,), 3, nobody)
         assert torch.equal(kept.text, new.text) and torch.equal(kept.audio, new.audio)
         off = token_log_probs(teacher_forced(policy, kept), kept.text, 0.7) - kept.log_probs
         assert off.abs().max() <= (1e-4 if device == "cpu" else 1e-3)
@@ -290,13 +252,13 @@ def test_what_is_kept_between_passes_is_not_heard(tiny, device):
 def test_a_pass_that_failed_is_in_nobodys_way(tiny, monkeypatch):
     """Out of memory, for example: fewer rows are tried next."""
     policy, users = load(tiny), list(torch.zeros(2, 8, 20, dtype=torch.long))
-    before = policy.sample(users, [5, 6], 2, lambda *_: None)
+    before = policy.sample(users, [5, 6], 2, nobody)
     for where in ("streaming_forever", "step"):
         with monkeypatch.context() as patch, pytest.raises(torch.OutOfMemoryError):
             patch.setattr(Generator, where, lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError()))
-            policy.sample(users, [5, 6], 1 if where == "streaming_forever" else 2, lambda *_: None)
+            policy.sample(users, [5, 6], 1 if where == "streaming_forever" else 2, nobody)
         assert not policy.lm.is_streaming
-        after = policy.sample(users, [5, 6], 1, lambda *_: None)
+        after = policy.sample(users, [5, 6], 1, nobody)
         assert all(torch.equal(one.text, two.text) for one, two in zip(before, after, strict=True))
 
 
@@ -333,22 +295,22 @@ def test_the_reference_is_the_policy_before_training(tiny, model):
 
 
 def test_adapters_are_on_every_projection_of_the_temporal_transformer_and_nowhere_else(tiny):
-    names = {name.rpartition(".lora_")[0] for name in load(tiny).trainable()}
+    names = {name.rpartition(".lora_")[0] for name in load(tiny).parameters()}
     parts = "self_attn.in_projs.0", "self_attn.out_projs.0", "gating.linear_in", "gating.linear_out"
     assert names == {f"transformer.layers.{i}.{part}" for i in range(2) for part in parts}
-    whole = set(load(tiny, MODELS["all weights"]).trainable())
+    whole = set(load(tiny, MODELS["all weights"]).parameters())
     assert whole and not any(name.startswith(("depformer", "linears")) for name in whole)
 
 
 def test_activations_computed_again_give_the_same_gradient(tiny):
     gradients = []
     for checkpointing in (False, True):
-        policy = load(tiny, ModelConfig(lora_rank=4, checkpointing=checkpointing))
+        policy = load(tiny, ModelSettings(lora_rank=4, checkpointing=checkpointing))
         disturb(policy)
         said, _ = sample(policy, policy.encode(torch.from_numpy(noise(20)[None])))
         with policy.updating():
             token_log_probs(policy.text_logits(said), said.text, 0.7).sum().backward()
-        gradients.append([weight.grad for weight in policy.trainable().values()])
+        gradients.append([weight.grad for weight in policy.parameters().values()])
     for one, two in zip(*gradients, strict=True):
         assert one.any() and torch.equal(one, two)
 
@@ -366,13 +328,13 @@ def test_the_memory_that_can_be_counted_is_counted(tiny):
     copies = sum(p.numel() for name, p in policy.lm.named_parameters() if not name.startswith(("depformer", "linears")))
     once = sum(p.numel() for p in [*policy.lm.parameters(), *policy.codec.parameters()])
     assert parts["weights"] == 4 * (once + copies)
-    optimiser = MasterAdamW(policy.trainable(), OptimiserConfig(), steps=1)
-    sum(weight.sum() for weight in policy.trainable().values()).backward()
-    gradients = sum(weight.grad.numel() for weight in policy.trainable().values())
+    optimiser = MasterAdamW(policy.parameters(), OptimiserSettings(), steps=1)
+    sum(weight.sum() for weight in policy.parameters().values()).backward()
+    gradients = sum(weight.grad.numel() for weight in policy.parameters().values())
     optimiser.step(0)
     moments = sum(t.numel() for name, t in optimiser.state().items() if ":exp_avg" in name)
     assert parts["gradients and optimiser"] == 4 * (gradients + moments)
-    policy.sample(list(torch.zeros(3, 8, 50, dtype=torch.long)), range(3), 3, lambda *_: None)
+    policy.sample(list(torch.zeros(3, 8, 50, dtype=torch.long)), range(3), 3, nobody)
     states = [state for name, state in policy.sampler._state.items() if name.endswith("self_attn")]
     caches = [state.kv_cache.cache for state in states if state.kv_cache is not None]
     assert len(caches) == 2 and caches[0].shape[3] % 8 == 0
@@ -380,7 +342,9 @@ def test_the_memory_that_can_be_counted_is_counted(tiny):
     assert policy.lm.transformer.layers[0].self_attn.context == 3000
 
 
-@pytest.mark.parametrize("model", [ModelConfig(lora_rank=4, export="lora"), ModelConfig(lora_rank=4), ModelConfig()])
+@pytest.mark.parametrize(
+    "model", [ModelSettings(lora_rank=4, export="lora"), ModelSettings(lora_rank=4), ModelSettings()]
+)
 def test_the_export_is_the_trained_policy(tiny, tmp_path, model):
     policy = load(tiny, model)
     disturb(policy)
@@ -395,7 +359,7 @@ def test_the_export_is_the_trained_policy(tiny, tmp_path, model):
 def test_moshi_runs_the_exported_adapter(tiny, tmp_path):
     import soundfile
 
-    policy = load(tiny, ModelConfig(lora_rank=4, export="lora"))
+    policy = load(tiny, ModelSettings(lora_rank=4, export="lora"))
     policy.export(tmp_path / "before")
     disturb(policy, by=0.5)
     policy.export(tmp_path / "after")
@@ -425,7 +389,7 @@ def test_the_export_of_a_checkpoint_from_the_hub_loads(tiny, tmp_path, export):
         blob = tmp_path / "blobs" / f"{i}"
         blob.write_bytes(path.read_bytes())
         (tmp_path / "snapshot" / path.name).symlink_to(blob)
-    policy = load(tmp_path / "snapshot", ModelConfig(lora_rank=4, export=export))
+    policy = load(tmp_path / "snapshot", ModelSettings(lora_rank=4, export=export))
     policy.export(tmp_path / "export")
     load(tmp_path / "export")
 
@@ -472,4 +436,4 @@ def test_what_is_no_moshi_is_told(tmp_path, case):
 
 def test_a_policy_that_cannot_be_had_is_told(tmp_path):
     with pytest.raises(UsageError, match="no such folder, and nothing from the Hub"):
-        open_checkpoint("nobody/nothing", tmp_path)
+        find_checkpoint("nobody/nothing", tmp_path)

@@ -13,34 +13,36 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import make_job
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from test_align import lines, result
-from test_moshi import assert_streaming_is_teacher_forcing, disturb, sample, teacher_forced
+from support import assert_streaming_is_teacher_forcing, disturb, lines, make_job, result, sample, teacher_forced
 
-from segkit.extract.run import run
+from segkit.dataset.dataset import Dataset
+from segkit.extraction.run import run
+from segkit.models.checkpoints import find_checkpoint
+from segkit.models.nano import pretrain
+from segkit.models.open import find_model
+from segkit.models.protocols import Completions
+from segkit.rollouts.hearing import activities, listen
+from segkit.rollouts.rollout import rollout
+from segkit.rollouts.scenes import Segments
+from segkit.runs import RunFolder
+from segkit.schemas import Axis
 from segkit.segmenters import vad
-from segkit.train import pretrain
-from segkit.train.checkpoints import open_checkpoint
-from segkit.train.config import ModelConfig, SamplingConfig, load
-from segkit.train.moshi import MoshiPolicy
-from segkit.train.policy import Completions
-from segkit.train.rollout import activities, listen, rollout
-from segkit.train.scenes import Segments
-from segkit.train.state import RunFolder
+from segkit.settings import AlignSettings, ModelSettings, SamplingSettings
+from segkit.tasks import nobody
 
 FRAME = 640
-LORA = ModelConfig(lora_rank=4)
+LORA = ModelSettings(lora_rank=4)
 SMALL = {
-    "steps": "2",
-    "groups": "4",
-    "completions": "4",
-    "max_segment_s": "12",
-    "context.max_s": "1",
-    "evaluation.segments": "0",
-    "evaluation.checkpoint_every": "1",
+    "steps": 2,
+    "groups": 4,
+    "completions": 4,
+    "max_segment_s": 12,
+    "context.max_s": 1,
+    "evaluation.segments": 0,
+    "evaluation.checkpoint_every": 1,
 }
 
 
@@ -52,7 +54,7 @@ def policy(tmp_path_factory):
 def open_nano(workdir, name="nano", model=LORA):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return MoshiPolicy(open_checkpoint(name, workdir), model, SamplingConfig(audio_top_k=0), "cpu")
+        return find_model(name, workdir).trainable(model, SamplingSettings(audio_top_k=0, opening_s=0), "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -63,12 +65,12 @@ def users(policy, recordings):
 
 
 def test_its_weights_are_small_and_in_the_package():
-    folder = open_checkpoint("nano", None).info.moshi_weights.parent
+    folder = find_checkpoint("nano", None).info.moshi_weights.parent
     assert (folder / "model.safetensors").stat().st_size <= 12e6
-    assert folder.parent.name == "train"
+    assert folder.parent.name == "models"
 
 
-@pytest.mark.parametrize("model", [LORA, ModelConfig()], ids=["lora", "all weights"])
+@pytest.mark.parametrize("model", [LORA, ModelSettings()], ids=["lora", "all weights"])
 def test_streaming_and_teacher_forced_text_logits_are_the_same(tmp_path, users, model):
     """Over more frames than it attends to, and with the weights elsewhere than at the beginning."""
     policy = open_nano(tmp_path, model=model)
@@ -101,11 +103,11 @@ def test_a_token_said_in_a_frame_is_audible_in_that_frame(policy, users):
 
 def test_its_words_are_heard(policy, dataset):
     """Silero hears speech where its text has words more than where it has none: the text controls the voice."""
-    config = load("nano", overrides={"completions": "4"})
-    segments = Segments(dataset.out, "train", config, policy.rate_hz, required=True)
-    scenes = segments.stage(segments.first(2), config, policy.frame_samples)
-    groups = rollout(policy, scenes, 4, (0,), 64, lambda *_: None)
-    spoken = activities(policy, scenes, listen(policy, groups), vad.load(config.vad))
+    settings = AlignSettings.preset("nano")
+    segments = Segments(Dataset(dataset.out), "train", settings.axes, settings.max_segment_s, required=True)
+    scenes = segments.scenes(segments.first(2), policy)
+    groups = rollout(policy, scenes, 4, (0,), 64, nobody)
+    spoken = activities(policy, scenes, listen(policy, groups), vad.load(settings.vad))
     audible, worded = [], []
     for scene, group, activity in zip(scenes, groups, spoken, strict=True):
         clock_s = (np.arange(scene.frames) + 0.5 - scene.start_frame) * 0.08
@@ -152,7 +154,7 @@ def test_pretraining_lowers_the_loss_and_leaves_a_policy(dataset, tmp_path, monk
 
 def command(dataset, folder, *more):
     settings = [f"--set={name}={value}" for name, value in SMALL.items()]
-    return [sys.executable, "-m", "segkit.cli", "align", dataset.out, folder, *settings, *more]
+    return [sys.executable, "-m", "segkit", "align", dataset.out, folder, *settings, *more]
 
 
 def test_a_killed_and_resumed_run_ends_the_same_bit_for_bit(dataset, tmp_path):
@@ -187,10 +189,10 @@ def test_a_policy_hears_a_dataset_of_any_rate(dataset, made, tmp_path):
     loudness = []
     for job in (dataset, native):
         for rate_hz in (8000, 24_000):
-            segments = Segments(job.out, "train", load("nano"), rate_hz, required=True)
-            rows = segments.tables["pause"].to_pylist()
+            found = Dataset(job.out)
+            rows = found.table(Axis.PAUSE, "train").to_pylist()
             row = min(rows, key=lambda row: (row["recording_id"], row["start_s"], row["user_channel"]))
-            audio = segments.audio(row)
+            audio = found.audio(row["id"], "user", rate_hz)
             assert len(audio) == pytest.approx((row["context_s"] + row["duration_s"]) * rate_hz, abs=4)
             frames = audio[: len(audio) // (rate_hz // 50) * (rate_hz // 50)].reshape(-1, rate_hz // 50)
             loudness.append(np.log(np.square(frames).mean(1) + 1e-6))

@@ -9,105 +9,62 @@ import os
 import re
 import shutil
 from collections import Counter
-from html.parser import HTMLParser
+from functools import partial
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import soundfile
-from conftest import rows
+from support import AXES, Page, needs_nothing_else, report_on_changed, rows
 
 from segkit.audio import decode_flac_at
+from segkit.dataset.dataset import Dataset
+from segkit.dataset.record import Record
 from segkit.errors import SegkitError, UsageError
-from segkit.report import clip
-from segkit.report.page import _in_turn, write_report
-from segkit.report.stats import statistics
-from segkit.schemas import Axis
+from segkit.reporting import clip
+from segkit.reporting.page import _in_turn, write_report
 
-AXES = [str(axis) for axis in Axis]
-
-
-class Page(HTMLParser):
-    """The elements of a page as (tag, attributes), and its text outside of styles and scripts."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.source = path.read_text(encoding="utf-8")
-        self.found, self.text, self.open = [], "", []
-        self.feed(self.source)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.found.append((tag, dict(attrs)))
-        self.open.append(tag)
-
-    def handle_data(self, data):
-        if self.open[-1:] not in (["style"], ["script"]):
-            self.text += data
-
-    def all(self, tag, name=None):
-        """The attributes of the elements of a tag, and of a class."""
-        return [a for t, a in self.found if t == tag and (name is None or name in a.get("class", "").split())]
+SILENT = {"user": None, "agent": None}
+"""Changes of a row that take its audio away, where it does not matter: most of the time of a report is MP3."""
 
 
 @pytest.fixture(scope="module")
-def page(dataset, tmp_path_factory):
+def page(small, tmp_path_factory):
     output = tmp_path_factory.mktemp("page") / "new" / "report.html"
-    write_report(dataset.out, output, per_axis=4)
+    write_report(small.out, output, per_axis=2)
     return Page(output)
 
 
 @pytest.fixture
-def changed(dataset, tmp_path):
+def changed(small, tmp_path):
     """Reports on a copy of the dataset whose rows were changed by a function."""
-
-    def report(change):
-        out = tmp_path / "changed"
-        shutil.copytree(dataset.out, out)
-        for path in (out / "data").rglob("*.parquet"):
-            table = pq.read_table(path)
-            pq.write_table(pa.Table.from_pylist([row | change(row) for row in table.to_pylist()], table.schema), path)
-        write_report(out, tmp_path / "changed.html", per_axis=3)
-        return Page(tmp_path / "changed.html")
-
-    return report
-
-
-def _needs_nothing_else(page):
-    assert not re.search(r"(src|href)\s*=\s*[\"']?\s*(https?:)?//", page.source)
-    assert not re.search(r"url\(|@import|https?://", "".join(re.findall(r"(?s)<(?:style|script)>.*?</", page.source)))
-    links = [a[name] for _, a in page.found for name in ("src", "href") if name in a]
-    assert all(link.startswith(("data:", "#")) for link in links)
-    targets = {a.get("id") for _, a in page.found}
-    assert {link[1:] for link in links if link.startswith("#")} <= targets
+    return partial(report_on_changed, small, tmp_path)
 
 
 def test_a_page_needs_nothing_else_and_is_small(page):
-    _needs_nothing_else(page)
+    needs_nothing_else(page)
     players = page.all("audio")
     assert len(page.source) < 20e6 * len(players) / 40
 
 
-def test_it_plays_as_many_segments_as_it_shows_of_every_axis(page, dataset):
+def test_it_plays_as_many_segments_as_it_shows_of_every_axis(page, small):
     shown = page.all("article", "clip")
     assert len(page.all("audio")) == len(shown) == len(page.all("div", "playhead"))
-    kept = Counter(rows(dataset)["axis"].to_pylist())
-    assert {axis: sum(a["data-axis"] == axis for a in shown) for axis in AXES} == {a: min(4, kept[a]) for a in AXES}
+    kept = Counter(rows(small)["axis"].to_pylist())
+    assert {axis: sum(a["data-axis"] == axis for a in shown) for axis in AXES} == {a: min(2, kept[a]) for a in AXES}
     assert [a["data-filter"] for a in page.all("button") if "data-filter" in a] == ["", *AXES]
     ids = [a["id"] for _, a in page.found if "id" in a]
-    assert len(ids) == len(set(ids)) and {a["id"][5:] for a in shown} <= set(rows(dataset)["id"].to_pylist())
+    assert len(ids) == len(set(ids)) and {a["id"][5:] for a in shown} <= set(rows(small)["id"].to_pylist())
     assert all(a.get("aria-label") for a in shown + page.all("button", "play"))
 
 
-def test_it_is_the_same_every_time(page, dataset, tmp_path):
-    write_report(dataset.out, tmp_path / "again.html", per_axis=4)
+def test_it_is_the_same_every_time(page, small, tmp_path):
+    write_report(small.out, tmp_path / "again.html", per_axis=2)
     assert (tmp_path / "again.html").read_text(encoding="utf-8") == page.source
 
 
-def test_what_is_heard_is_what_is_drawn(page, dataset):
+def test_what_is_heard_is_what_is_drawn(page, small):
     """User left and agent right, from the shown context on, without the delay of MP3."""
-    table = {row["id"]: row for row in rows(dataset).to_pylist()}
+    table = {row["id"]: row for row in rows(small).to_pylist()}
     for article, picture, audio in zip(
         page.all("article", "clip"), page.all("div", "picture"), page.all("audio"), strict=True
     ):
@@ -124,12 +81,12 @@ def test_what_is_heard_is_what_is_drawn(page, dataset):
             assert likeness > 0.8 or np.abs(there).max() < 0.02
 
 
-def test_the_bars_of_a_histogram_add_up(page, dataset):
+def test_the_bars_of_a_histogram_add_up(page, small):
     """Each is there, with as many values as there are."""
-    table = rows(dataset).to_pylist()
+    table = rows(small).to_pylist()
     levels = {"SNR of the user": "user_snr_db", "SNR of the agent": "agent_snr_db", "crosstalk": "bleed_db"}
     expected = []
-    for one in statistics(dataset.out):
+    for one in Dataset(small.out).statistics():
         expected += [(name, lengths.count) for name, lengths in one.lengths.items()]
         own = [row for row in table if row["axis"] == one.axis]
         expected += [
@@ -147,7 +104,8 @@ def test_what_is_drawn_stands_at_its_time(changed):
     word = {"speaker": "user", "text": "so", "end_s": 9.0, "confidence": None}
     page = changed(
         lambda row: {
-            **{"user": None, "agent": None, "context_s": 2.0, "duration_s": 8.0},
+            **SILENT,
+            **{"context_s": 2.0, "duration_s": 8.0},
             **{"user_activity": [[-1.0, 1.0], [3.0, 5.0]], "agent_activity": [[-9.0, -1.5], [7.0, 12.0]]},
             "words": [word | {"start_s": -3.0}, word | {"start_s": 0.5}, word | {"start_s": 4.0, "speaker": "agent"}],
             **{"pauses": [[5.0, 6.0]], "turn_end_s": 3.0, "gap_s": -0.5, "backchannels": [[2.0, 2.5]]},
@@ -188,28 +146,28 @@ def test_corpora_and_recordings_take_turns():
 
 
 def test_corpora_can_be_told_apart(changed):
-    page = changed(lambda row: {"corpus": "small" if row["id"] < "4" else "big"})
+    page = changed(lambda row: SILENT | {"corpus": "small" if row["id"] < "4" else "big"})
     assert {a["data-corpus"] for a in page.all("article")} == {"big", "small"}
     assert re.search(r"Candidates of \w+, by the first", page.text) and "hours recorded" not in page.text
     assert len(page.all("option")) == 3 and page.text.count("crosstalk") > 2 * len(AXES)
 
 
-def test_an_axis_without_segments_is_named(dataset, tmp_path):
+def test_an_axis_without_segments_is_named(small, tmp_path):
     out = tmp_path / "out"
-    shutil.copytree(dataset.out, out)
+    shutil.copytree(small.out, out)
     shutil.rmtree(out / "data" / "backchannel")
     run = json.loads((out / "run.json").read_text())
     run["segments"]["backchannel"]["kept"] = 0
     (out / "run.json").write_text(json.dumps(run))
-    write_report(out, tmp_path / "page.html")
+    write_report(out, tmp_path / "page.html", per_axis=1)
     page = Page(tmp_path / "page.html")
     assert page.text.count("There is no segment of backchannel.") == 2
     kept = re.findall(r'<li class="kept">.*?</li>', page.source)
     assert [("<u" in bar) for bar in kept] == [axis != "backchannel" for axis in AXES]
 
 
-def test_every_reason_is_there(page, dataset):
-    dropped = json.loads(dataset.run_file.read_text())["segments"]
+def test_every_reason_is_there(page, small):
+    dropped = json.loads(small.folder.record_file.read_text())["segments"]
     assert "Candidates, by the first" in page.text and "hours recorded" in page.text
     for reason in {reason for counts in dropped.values() for reason in counts["dropped"]}:
         assert reason in page.text
@@ -223,7 +181,7 @@ def test_what_segkit_did_not_write_is_escaped(changed):
         void = [word | {"text": ""}, word | {"text": "a\0b\x1bc", "start_s": 3.0}, word | {"start_s": math.nan}]
         return {"words": [word, *void], "recording_id": f"{evil}'\"&"}
 
-    page = changed(change)
+    page = changed(change, per_axis=1)
     assert len(page.all("script")) == 1 and evil not in page.source
     assert evil in page.text and {a["title"] for a in page.all("span", "word")} == {evil, "abc"}
     assert not re.search(r"[\0-\x08\x1b]", page.source)
@@ -231,12 +189,12 @@ def test_what_segkit_did_not_write_is_escaped(changed):
 
 def test_what_is_not_known_is_not_printed(changed):
     unknown = {"user_snr_db": math.nan, "agent_snr_db": math.inf, "bleed_db": -math.inf, "overlap_share": math.nan}
-    page = changed(lambda row: unknown)
+    page = changed(lambda row: unknown, per_axis=1)
     assert page.all("article") and not re.search(r"\bnan\b|\binf\b|SNR|crosstalk|both speak", page.text)
 
 
-def test_a_missing_side_is_silent(dataset):
-    row = next(row for row in rows(dataset).to_pylist() if row["axis"] == "pause")
+def test_a_missing_side_is_silent(small):
+    row = next(row for row in rows(small).to_pylist() if row["axis"] == "pause")
     one = clip.of_segment(row | {"agent": None})
     heard, _ = soundfile.read(io.BytesIO(base64.b64decode(one.sound)))
     assert np.abs(heard[:, 0]).max() > 0.05 and np.abs(heard[:, 1]).max() < 1e-3
@@ -244,8 +202,8 @@ def test_a_missing_side_is_silent(dataset):
 
 
 @pytest.mark.parametrize("context_s", [0.0, 1.0])
-def test_a_segment_of_no_length(dataset, context_s):
-    row = next(row for row in rows(dataset).to_pylist() if row["axis"] == "pause")
+def test_a_segment_of_no_length(small, context_s):
+    row = next(row for row in rows(small).to_pylist() if row["axis"] == "pause")
     one = clip.of_segment(row | {"duration_s": 0.0, "context_s": context_s})
     assert one.sound and one.ticks and clip._outline(np.zeros(0, np.float32)) == ""
 
@@ -260,15 +218,15 @@ def test_what_cannot_be_read_is_named(changed, tmp_path):
 
 
 def test_annotations_have_lanes_and_no_player(changed):
-    page = changed(lambda row: {"user": None, "agent": None, "user_snr_db": None, "agent_snr_db": None})
+    page = changed(lambda row: SILENT | {"user_snr_db": None, "agent_snr_db": None})
     assert page.all("article", "clip") and page.all("i", "speech") and page.all("span", "event")
     assert (
         "left" not in page.text and not page.all("audio") and not page.all("polygon") and not page.all("button", "play")
     )
 
 
-def test_a_long_segment_is_cut(dataset):
-    row = next(row for row in rows(dataset).to_pylist() if row["axis"] == "pause")
+def test_a_long_segment_is_cut(small):
+    row = next(row for row in rows(small).to_pylist() if row["axis"] == "pause")
     long = clip.of_segment(row | {"duration_s": 100.0})
     assert long.length_s == min(row["context_s"], 10) + 50 and long.facts["shown"] == "first 50 s"
     assert clip.of_segment(row | {"context_s": 0.0, "user": None}).context == 0
@@ -303,29 +261,34 @@ def test_labels_of_events_keep_out_of_each_other():
     assert [span.row for span in placed] == [0, 1, 2, 0]
 
 
-def test_what_is_neither_is_said(dataset, tmp_path):
+def test_what_is_neither_is_said(small, tmp_path):
     page = tmp_path / "page.html"
     model = tmp_path / "model"
     model.mkdir()
     (model / "config.json").write_text('{"model_type": "moshi"}')
     for folder in (model, tmp_path / "nothing"):
-        with pytest.raises(UsageError, match=r"is no dataset folder .* and no training run .* Expected a folder that"):
+        with pytest.raises(
+            UsageError, match=r"is not a dataset folder .* and not a training run .* Expected a folder that"
+        ):
             write_report(folder, page)
     with pytest.raises(UsageError, match="Expected at least 1"):
-        write_report(dataset.out, page, per_axis=0)
+        write_report(small.out, page, per_axis=0)
     os.mkfifo(tmp_path / "pipe")
     for place in (tmp_path, tmp_path / "pipe"):
         with pytest.raises(UsageError, match="is a folder or a device"):
-            write_report(dataset.out, place)
+            write_report(small.out, place)
     for place in (model / "config.json" / "page.html", tmp_path / ("long" * 99) / "page.html"):
         with pytest.raises(UsageError, match="cannot be written"):
-            write_report(dataset.out, place)
+            write_report(small.out, place)
     unfinished = tmp_path / "unfinished"
     unfinished.mkdir()
-    (unfinished / "run.json").write_text('{"job": {}, "status": "running"}')
-    with pytest.raises(UsageError, match="not come to its end"):
+    Record.of(small.record).write(unfinished / "run.json")
+    with pytest.raises(UsageError, match="a run that is not finished"):
         write_report(unfinished, page)
-    (unfinished / "run.json").write_text(dataset.run_file.read_text())
+    (unfinished / "run.json").write_text('{"job": {}, "status": "complete"}')
+    with pytest.raises(UsageError, match=r"run\.json' is damaged"):
+        write_report(unfinished, page)
+    (unfinished / "run.json").write_text(small.folder.record_file.read_text())
     with pytest.raises(SegkitError, match="holds no segments"):
         write_report(unfinished, page)
     assert not page.exists()

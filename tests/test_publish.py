@@ -2,9 +2,9 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
-import time
 
 import datasets
 import numpy as np
@@ -12,22 +12,26 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
-from conftest import EASY, make_job, rows, write_wav
-from hub_server import hub  # noqa: F401 - a fixture
-from huggingface_hub import HfApi
-from test_bad_input import segkit
+from huggingface_hub import DatasetCard, HfApi
+from support import EASY, make_job, rows, segkit, write_wav
 
+from segkit import corpora
 from segkit.audio import decode_flac, samples_hash
 from segkit.corpora.pairs import PairsOptions
 from segkit.corpora.stereo import StereoOptions
-from segkit.dataset import read_run
-from segkit.extract.cut import file_schema
-from segkit.extract.run import run
-from segkit.publish import package
-from segkit.publish.card import _category, _rebuild
-from segkit.publish.gate import Share
+from segkit.dataset.card import size_category
+from segkit.dataset.folder import Folder
+from segkit.dataset.record import JobRecord
+from segkit.dataset.rows import segment_schema
+from segkit.dataset.terms import terms
+from segkit.extraction.job import Job
+from segkit.extraction.run import run
+from segkit.publishing.card import _rebuild
 
 DECLARED = "stereo=CC0-1.0: made by a synthesiser, nobody's voice is in it"
+SMALL = {"rate_hz": None, "context_s": 1}
+"""Settings of a dataset that is made and rebuilt fast: nothing is resampled, and there is little of it."""
+STEREO = {"options": StereoOptions(), **SMALL}
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +53,25 @@ def corpus(recordings, tmp_path_factory):
 @pytest.fixture(scope="module")
 def original(corpus, tmp_path_factory):
     """A dataset of it."""
-    job = make_job((corpus, None), tmp_path_factory.mktemp("dataset") / "out", corpus="stereo", options=StereoOptions())
-    report = run(job)
-    assert report["problems"]["counts"] == {"empty audio": 1} and all(c["kept"] for c in report["segments"].values())
+    job = make_job((corpus, None), tmp_path_factory.mktemp("dataset") / "out", corpus="stereo", **STEREO)
+    record = run(job)
+    assert record.problems.counts == {"empty audio": 1} and all(each.kept for each in record.segments.values())
     return job
+
+
+def told(folder):
+    """What run.json says, as JSON."""
+    return json.loads((folder / "run.json").read_text())
+
+
+def front(folder):
+    """The front matter of a dataset's card, as plain values."""
+    return DatasetCard.load(folder / "README.md").data.to_dict()
+
+
+def licence_in_card(folder):
+    """The licence by the name that the Hub has for it, and the names of others."""
+    return front(folder)["license"], front(folder).get("license_name")
 
 
 @pytest.fixture
@@ -62,22 +81,36 @@ def copy(original, tmp_path):
     return tmp_path / "mine"
 
 
+@pytest.fixture
+def little(copy):
+    """The dataset folder with the segments of two axes, where the number of files and of charts does not matter."""
+    for axis in ("turn_taking", "interruption"):
+        shutil.rmtree(copy / "data" / axis)
+    return copy
+
+
+def rewrite(folder, column, value):
+    """Every row of every file, the i-th, gets another value in a column."""
+    for path in Folder(folder).shards() + Folder(folder).parts():
+        table = pq.read_table(path)
+        place, values = table.schema.get_field_index(column), pa.array([value(i) for i in range(len(table))])
+        pq.write_table(table.set_column(place, column, values).cast(table.schema), path)
+    return folder
+
+
 def relabelled(folder, corpus):
     """Every row is of another corpus."""
-    for path in [*folder.glob("data/*/*.parquet"), *folder.glob("annotations/*.parquet")]:
-        table = pq.read_table(path)
-        place, names = table.schema.get_field_index("corpus"), pa.array([corpus] * len(table))
-        pq.write_table(table.set_column(place, "corpus", names).cast(table.schema), path)
-    return folder
+    return rewrite(folder, "corpus", lambda i: corpus)
 
 
 def mixed(folder):
     """Half of the segments of every file become Fisher's."""
-    for path in [*folder.glob("data/*/*.parquet"), *folder.glob("annotations/*.parquet")]:
-        table = pq.read_table(path)
-        names = pa.array(["fisher" if i % 2 else "stereo" for i in range(len(table))])
-        schema = table.schema
-        pq.write_table(table.set_column(schema.get_field_index("corpus"), "corpus", names).cast(schema), path)
+    rewrite(folder, "corpus", lambda i: "fisher" if i % 2 else "stereo")
+
+
+def licensed(folder, licence):
+    """Every row has another licence."""
+    return rewrite(folder, "licence", lambda i: licence)
 
 
 def test_the_gate_names_the_corpus_and_its_terms(copy, capsys):
@@ -98,23 +131,23 @@ def test_the_gate_names_the_corpus_and_its_terms(copy, capsys):
     assert not (copy / "statistics.png").exists()
     (copy / "data" / "pause" / "old").mkdir()  # what the gate does not look at is not sent either
     shutil.copy(next(copy.glob("data/pause/*.parquet")), copy / "data" / "pause" / "old" / "x.parquet")
-    assert not any("old" in path.parts for path in package.files(copy))
+    assert not any("old" in path.parts for path in Folder(copy).content())
 
 
 @pytest.mark.parametrize("name", ["fisher", "switchboard", "callhome", "candor", "full_duplex_bench", "nobody_knows"])
-def test_what_may_not_be_passed_on_is_refused(copy, name, capsys):
-    code, _, said = segkit("publish", relabelled(copy, name), "me/x", "--dry-run", capsys=capsys)
+def test_what_may_not_be_passed_on_is_refused(little, name, capsys):
+    code, _, said = segkit("publish", relabelled(little, name), "me/x", "--dry-run", capsys=capsys)
     assert code == 2 and f"Audio and words of {name} may not be passed on" in said and "--annotations-only" in said
 
 
-def test_terms_that_allow_it_are_kept(copy, capsys):
-    relabelled(copy, "spokenwoz")
+def test_terms_that_allow_it_are_kept(little, capsys):
+    relabelled(little, "spokenwoz")
     code, _, said = segkit(
-        "publish", copy, "me/x", "--dry-run", "--declare", "spokenwoz=MIT: " + 20 * "a", capsys=capsys
+        "publish", little, "me/x", "--dry-run", "--declare", "spokenwoz=MIT: " + 20 * "a", capsys=capsys
     )
     assert code == 2 and "spokenwoz, which may be passed on under CC-BY-NC-4.0" in said
-    assert segkit("publish", copy, "me/x", "--dry-run")[0] == 0
-    assert "license: cc-by-nc-4.0\n" in copy.with_name("mine-published").joinpath("README.md").read_text()
+    assert segkit("publish", little, "me/x", "--dry-run")[0] == 0
+    assert "license: cc-by-nc-4.0\n" in little.with_name("mine-published").joinpath("README.md").read_text()
 
 
 def test_the_card_has_every_split_and_axis_of_every_corpus(copy, capsys):
@@ -127,8 +160,8 @@ def test_the_card_has_every_split_and_axis_of_every_corpus(copy, capsys):
         there = [row | named | {"id": f"{axis}{row['id']}"} for row in table]
         target = copy / "data" / axis / f"{split}-99999-of-99999.parquet"
         target.parent.mkdir(exist_ok=True)
-        pq.write_table(pa.Table.from_pylist(there, schema=file_schema()), target)
-    run = read_run(copy)
+        pq.write_table(pa.Table.from_pylist(there, schema=segment_schema()), target)
+    run = told(copy)
     run["segments"]["pause"]["splits"].pop("test", None)
     (copy / "run.json").write_text(json.dumps(run))
     assert segkit("publish", copy, "me/x", "--annotations-only", "--dry-run")[0] == 0
@@ -140,35 +173,150 @@ def test_the_card_has_every_split_and_axis_of_every_corpus(copy, capsys):
     assert len(datasets.load_dataset(folder, "pause", split="test")) >= 2
 
 
-def test_the_rows_tell_the_licence_of_ones_own_recordings(copy, capsys):
-    for path in [*copy.glob("data/*/*.parquet"), *copy.glob("annotations/*.parquet")]:
-        table = pq.read_table(path)
-        said = pa.array(["for us only"] * len(table))
-        pq.write_table(table.set_column(table.schema.get_field_index("licence"), "licence", said), path)
-    assert segkit("publish", copy, "me/x", "--annotations-only", "--dry-run")[0] == 0
-    assert "| for us only |" in copy.with_name("mine-annotations").joinpath("README.md").read_text()
+def test_the_rows_tell_the_licence_of_ones_own_recordings(little, capsys):
+    licensed(little, "for us only")
+    assert segkit("publish", little, "me/x", "--annotations-only", "--dry-run")[0] == 0
+    assert "| for us only |" in little.with_name("mine-annotations").joinpath("README.md").read_text()
+
+
+OF_EACH = ["full_duplex_bench", "hub", "lhotse", "mono", "moshi_finetune", "pairs", "stereo"]
+"""The corpora whose recordings have a licence each."""
+
+
+def test_where_each_recording_has_a_licence_that_one_decides():
+    assert [name for name in corpora.names() if corpora.get(name).licence_of_each] == OF_EACH
+    for name in corpora.names():
+        adapter = corpora.get(name)
+        for licence, is_open in (("CC-BY-4.0", True), ("cc0-1.0", True), ("MIT", True), (None, False)):
+            found = terms(name, licence)
+            expected = (
+                (licence or "unknown", is_open) if name in OF_EACH else (adapter.licence, adapter.redistributable)
+            )
+            assert (found.licence, found.may_be_shared) == expected, name
+        for licence in ("unknown", "for us only", "CC-BY-ND-4.0", "LDC User Agreement", "CC-BY-4.0, but not the audio"):
+            assert terms(name, licence).may_be_shared == (name not in OF_EACH and adapter.redistributable)
+    assert not terms("nobody_knows", "CC-BY-4.0").may_be_shared
+
+
+@pytest.mark.parametrize("name", OF_EACH)
+def test_an_open_licence_in_the_rows_opens_the_gate(little, name, capsys):
+    arguments = ["publish", licensed(relabelled(little, name), "CC-BY-4.0"), "me/x", "--dry-run"]
+    assert segkit(*arguments)[0] == 0
+    code, _, said = segkit(*arguments, "--declare", f"{name}=CC0-1.0: {20 * 'a'}", capsys=capsys)
+    assert code == 2 and f"{name}, which may be passed on under CC-BY-4.0" in said
+    licensed(little, "unknown")
+    code, _, said = segkit(*arguments, capsys=capsys)
+    assert code == 2 and f"Audio and words of {name} may not be passed on" in said and "segments): unknown." in said
+
+
+def test_a_licence_that_is_set_is_in_rows_and_cards_and_opens_the_gate(corpus, tmp_path, capsys):
+    out, easy = tmp_path / "mine", [word for name, value in EASY.items() for word in ("--set", f"{name}={value}")]
+    arguments = ["extract", "stereo", corpus, "-o", out, *easy, "--workers", 1, "--limit", 2, "--rate-hz", "native"]
+    arguments += ["--set", "context_s=1", "--set"]
+    assert segkit(*arguments, "corpus.licence=CC-BY-4.0")[0] == 0
+    for path in Folder(out).shards() + Folder(out).parts():
+        assert set(pq.read_table(path)["licence"].to_pylist()) == {"CC-BY-4.0"}
+    code, _, complained = segkit("publish", out, "me/x", "--dry-run", capsys=capsys)
+    assert code == 0, complained
+    assert segkit("publish", out, "me/x", "--dry-run", "--annotations-only")[0] == 0
+    count = sum(pq.read_metadata(path).num_rows for path in Folder(out).shards())
+    for folder in (out, tmp_path / "mine-published", tmp_path / "mine-annotations"):
+        assert licence_in_card(folder) == ("cc-by-4.0", None)
+        text = (folder / "README.md").read_text()
+        assert f"| stereo | {count} | CC-BY-4.0 |" in text and "declares" not in text and "not in here" not in text
+        assert all(pq.read_table(path)["words"].null_count == 0 for path in Folder(folder).shards())
+        assert "CC-BY-4.0" in told(folder)["job"]["options"]["licence"]
+    assert segkit(*arguments, "corpus.licence=unknown", "--overwrite")[0] == 0
+    assert licence_in_card(out) == ("other", "unknown")
+    code, _, said = segkit("publish", out, "me/x", "--dry-run", capsys=capsys)
+    assert code == 2 and f"stereo ({count} segments): unknown." in said
+
+
+def test_recordings_of_one_corpus_under_several_licences(little, capsys):
+    """Every other row of each file is open: the gate, the card and the words follow the rows."""
+    rewrite(little, "licence", lambda i: "MIT" if i % 2 else "unknown")
+    found = pa.concat_tables([pq.read_table(path) for path in Folder(little).shards()])["licence"].to_pylist()
+    code, _, said = segkit("publish", little, "me/x", "--dry-run", capsys=capsys)
+    assert code == 2 and f"stereo ({found.count('unknown')} segments): unknown." in said and "MIT" not in said
+    assert segkit("publish", little, "me/x", "--dry-run", "--annotations-only")[0] == 0
+    folder = little.with_name("mine-annotations")
+    for row in [row for path in Folder(folder).shards() for row in pq.read_table(path).to_pylist()]:
+        assert (row["words"] is None) == (row["licence"] == "unknown")
+    assert "The words of stereo are not in here" in (folder / "README.md").read_text()
+    assert segkit("publish", little, "me/x", "--dry-run", "--declare", DECLARED)[0] == 0
+    folder = little.with_name("mine-published")
+    assert licence_in_card(folder) == ("other", "CC0-1.0, MIT")
+    text = (folder / "README.md").read_text()
+    assert f"| stereo | {found.count('unknown')} | CC0-1.0 |" in text
+    assert f"| stereo | {found.count('MIT')} | MIT |" in text and text.count("me declares") == 1
+
+
+SETS = {
+    "synthetic_pause_handling": "MIT",
+    "icc_backchannel": "CC-BY-NC-4.0",
+    "candor_turn_taking": "BetterUp CANDOR data licence",
+}
+"""Test sets of Full-Duplex-Bench, with the licence of each."""
+
+
+def test_full_duplex_bench_is_closed_by_the_rows_of_candor_only(recordings, tmp_path, capsys):
+    root = tmp_path / "bench"
+    for wav, name in zip(recordings, SETS, strict=False):
+        samples, rate_hz = soundfile.read(wav)
+        said = json.loads(wav.with_suffix(".json").read_text())["words"]
+        user, model = (
+            [{"text": w["text"], "timestamp": [w["start_s"], w["end_s"]]} for w in said if w["channel"] == channel]
+            for channel in (0, 1)
+        )
+        for channel, file in enumerate(("input.wav", "output.wav")):
+            write_wav(root / name / "1" / file, samples[:, channel : channel + 1], rate_hz)
+        (root / name / "1" / "transcription.json").write_text(json.dumps([{"speaker": 1, "item": user}]))
+        (root / name / "1" / "output.json").write_text(json.dumps({"text": "", "chunks": model}))
+    job = make_job((root, None), tmp_path / "ds", corpus="full_duplex_bench", **SMALL)
+    record = run(job)
+    assert record.recordings.used == len(SETS) and not record.problems.inputs
+    found = rows(job).to_pylist()
+    for row in found + pq.read_table(job.folder.parts()).to_pylist():
+        assert row["licence"] == SETS[row["recording_id"].partition("/")[0]]
+    counts = {licence: sum(row["licence"] == licence for row in found) for licence in SETS.values()}
+    assert all(counts.values())
+    for licence, count in counts.items():
+        assert f"| full_duplex_bench | {count} | {licence} |" in job.folder.card.read_text()
+    assert licence_in_card(job.out) == ("other", "BetterUp CANDOR data licence, CC-BY-NC-4.0, MIT")
+    code, _, said = segkit("publish", job.out, "me/x", "--dry-run", capsys=capsys)
+    closed = SETS["candor_turn_taking"]
+    assert code == 2 and f"not be passed on. full_duplex_bench ({counts[closed]} segments): {closed}. Publish" in said
+    assert segkit("publish", job.out, "me/x", "--dry-run", "--annotations-only")[0] == 0
+    sent = Folder(tmp_path / "ds-annotations")
+    for row in [row for path in sent.shards() for row in pq.read_table(path).to_pylist()]:
+        assert (row["words"] is None) == (row["licence"] == closed)
+    shutil.rmtree(root / "candor_turn_taking")
+    run(make_job((root, None), tmp_path / "open", corpus="full_duplex_bench", **SMALL))
+    code, _, complained = segkit("publish", tmp_path / "open", "me/x", "--dry-run", capsys=capsys)
+    assert code == 0, complained
+    assert licence_in_card(tmp_path / "open-published") == ("other", "CC-BY-NC-4.0, MIT")
 
 
 def test_what_is_made_is_not_rebuilt():
-    card = _rebuild("me/x", [Share(name, 1, True, "x", "x", "x") for name in ("spokenwoz", "synthetic")])
+    card = _rebuild("me/x", ["spokenwoz", "synthetic"])
     assert "segkit hydrate me/x /path/to/spokenwoz" in card and "hydrate me/x /path/to/synthetic" not in card
-    assert "synthetic is made" in card and "```" not in _rebuild("me/x", [Share("synthetic", 1, True, "x", "x", "x")])
+    assert "synthetic is made" in card and "```" not in _rebuild("me/x", ["synthetic"])
 
 
 @pytest.mark.parametrize(
     ("rows", "name"), [(1, "n<1K"), (999, "n<1K"), (1000, "1K<n<10K"), (12_345, "10K<n<100K"), (10**6, "1M<n<10M")]
 )
 def test_sizes_are_named_as_on_the_hub(rows, name):
-    assert _category(rows) == name
+    assert size_category(rows) == name
 
 
-def test_rows_without_a_corpus_go_nowhere(copy, capsys):
-    path = next(copy.glob("data/pause/*.parquet"))
+def test_rows_without_a_corpus_go_nowhere(little, capsys):
+    path = next(little.glob("data/pause/*.parquet"))
     table = pq.read_table(path)
     nothing = pa.nulls(len(table), pa.string())
     pq.write_table(table.set_column(table.schema.get_field_index("corpus"), "corpus", nothing), path)
     for options in (["--annotations-only"], ["--declare", DECLARED]):
-        code, _, said = segkit("publish", copy, "me/turns", "--dry-run", *options, capsys=capsys)
+        code, _, said = segkit("publish", little, "me/turns", "--dry-run", *options, capsys=capsys)
         assert code == 2 and "rows without a corpus" in said
 
 
@@ -196,17 +344,25 @@ def test_what_is_declared_is_quoted(copy, capsys):
     assert all((folder / name).stat().st_size == size for name, size in listed.items())
     assert len(listed) == len(list(copy.rglob("*.parquet"))) + 3
     card = (folder / "README.md").read_text()
-    assert "me declares: made by a synthesiser, nobody's voice is in it" in card and "size_categories: " in card
-    assert "nobody's voice is in it" in card and "license: cc0-1.0" in card and "2606.11167" in card
+    assert "me declares: made by a synthesiser, nobody's voice is in it" in card and "2606.11167" in card
+    assert licence_in_card(folder) == ("cc0-1.0", None)
+    assert front(folder)["size_categories"] == ["n<1K"] and front(folder)["tags"] == ["segkit", "full-duplex"]
     assert 'load_dataset("me/turns", "pause")' in card and "segkit hydrate" not in card
 
 
+@pytest.fixture(scope="module")
+def annotations(original, tmp_path_factory):
+    """The annotations of the dataset, as they are sent."""
+    mine = tmp_path_factory.mktemp("published") / "mine"
+    shutil.copytree(original.out, mine)
+    assert segkit("publish", mine, "me/turns", "--annotations-only", "--dry-run")[0] == 0
+    return mine.with_name("mine-annotations")
+
+
 @pytest.fixture
-def published(copy, capsys):
-    """The annotations of the dataset."""
-    code, _, _ = segkit("publish", copy, "me/turns", "--annotations-only", "--dry-run", capsys=capsys)
-    assert code == 0
-    return copy.with_name("mine-annotations")
+def published(annotations, tmp_path):
+    """The same in a place of its own."""
+    return shutil.copytree(annotations, tmp_path / "mine-annotations")
 
 
 def test_annotations_hold_neither_audio_nor_words(published, capsys):
@@ -231,12 +387,13 @@ def test_words_stay_where_they_may(copy, capsys):
 
 
 def test_a_hydrated_dataset_is_the_original(published, original, corpus, tmp_path, capsys):
+    """Two processes rebuild it; then there is nothing left to do for one."""
     out = tmp_path / "hydrated"
-    code, said, _ = segkit("hydrate", published, corpus, "-o", out, "--workers", 1, capsys=capsys)
+    code, said, _ = segkit("hydrate", published, corpus, "-o", out, "--workers", 2, capsys=capsys)
     assert code == 0 and "Audio was compared" in said
     for path in [*original.out.rglob("*.parquet"), *published.rglob("*.parquet"), *out.rglob("*.parquet")]:
         assert pq.read_metadata(path).row_group(0).column(0).has_column_index, path  # the Hub's viewer pages by it
-    names = sorted(path.relative_to(original.out) for path in original.data_dir.rglob("*.parquet"))
+    names = sorted(path.relative_to(original.out) for path in original.folder.data.rglob("*.parquet"))
     assert sorted(path.relative_to(out) for path in (out / "data").rglob("*.parquet")) == names
     for name in names:
         ours, theirs = pq.read_table(original.out / name), pq.read_table(out / name)
@@ -245,8 +402,8 @@ def test_a_hydrated_dataset_is_the_original(published, original, corpus, tmp_pat
         pq.read_table(sorted(folder.glob("annotations/*.parquet"))).to_pylist() for folder in (original.out, out)
     )
     assert [row | {"detail": None} for row in before] == after  # details could quote words
-    assert read_run(out)["segments"] == {
-        axis: counts | {"splits": counts["splits"]} for axis, counts in read_run(original.out)["segments"].items()
+    assert told(out)["segments"] == {
+        axis: counts | {"splits": counts["splits"]} for axis, counts in told(original.out)["segments"].items()
     }
     marks = {path: path.stat().st_mtime_ns for path in (out / "data").rglob("*.parquet")}
     assert segkit("hydrate", published, corpus, "-o", out, "--workers", 1)[0] == 0
@@ -266,7 +423,7 @@ def test_what_is_missing_or_altered_is_named_and_the_rest_is_right(published, or
     found = pa.concat_tables([pq.read_table(p) for p in sorted((tmp_path / "out" / "data").rglob("*.parquet"))])
     right = {row["id"]: row for row in rows(original).to_pylist() if row["recording_id"] in ("2", "3")}
     assert {row["id"]: row for row in found.to_pylist()} == right
-    assert found.schema.equals(file_schema().with_metadata(found.schema.metadata))
+    assert found.schema.equals(segment_schema().with_metadata(found.schema.metadata))
 
 
 def test_only_segments_that_differ_are_left_out(published, original, corpus, tmp_path, capsys):
@@ -283,17 +440,17 @@ def test_only_segments_that_differ_are_left_out(published, original, corpus, tmp
     lost = len(own) - sum(row["id"] in found for row in own)
     assert code == 0 and 0 < lost < len(own) and right.items() <= found.items()
     assert f"Left out: 1: audio differs from the publisher's (segments: {lost})" in said
-    assert read_run(tmp_path / "out")["hydrated"]["lost"] == {"1": {"audio differs from the publisher's": lost}}
+    assert told(tmp_path / "out")["hydrated"]["lost"] == {"1": {"audio differs from the publisher's": lost}}
 
 
 def test_the_report_of_another_corpus_is_not_the_publishers(published, original, corpus, tmp_path):
     """run.json is about fisher, all files about stereo."""
-    run = read_run(published)
+    run = told(published)
     run["job"] |= {"corpus": "fisher", "options": {}}
     run |= {"recordings": {"used": 999, "hours": 999.0}, "settings_hash": "999"}
     (published / "run.json").write_text(json.dumps(run))
     assert segkit("hydrate", published, corpus, "-o", tmp_path / "out", "--workers", 1)[0] == 0
-    there = read_run(tmp_path / "out")
+    there = told(tmp_path / "out")
     assert there["recordings"]["used"] == 4 and there["recordings"]["found"] == 5 and there["recordings"]["hours"] < 1
     assert there["problems"]["counts"] == {"empty audio": 1} and there["job"]["corpus"] == "stereo"
     assert (
@@ -340,28 +497,42 @@ def test_rows_in_a_wrong_place_are_named(published, corpus, tmp_path, capsys):
     table = pq.read_table(path).to_pylist()
     table[0] |= {"split": "test"}
     table[1] |= {"axis": "backchannel"}
-    pq.write_table(pa.Table.from_pylist(table, schema=file_schema()), path)
+    pq.write_table(pa.Table.from_pylist(table, schema=segment_schema()), path)
     code, _, said = segkit("hydrate", published, corpus, "-o", tmp_path / "out", "--workers", 1, capsys=capsys)
     assert code == 0 and "published in a file of another axis or split" in said
     there = pq.read_table(tmp_path / "out" / path.relative_to(published))
     assert there["id"].to_pylist() == [row["id"] for row in table[2:]]
     table[0] = table[2]
-    pq.write_table(pa.Table.from_pylist(table, schema=file_schema()), path)
+    pq.write_table(pa.Table.from_pylist(table, schema=segment_schema()), path)
     code, _, said = segkit("hydrate", published, corpus, "-o", tmp_path / "out", "--workers", 1, capsys=capsys)
     assert code == 2 and f"1 ids more than once, such as {table[2]['id']}" in said
 
 
+KILLED_AT_THE_SECOND_FILE = """
+import os, signal, sys
+from pathlib import Path
+from segkit import cli
+
+replace, out = Path.replace, Path(sys.argv[sys.argv.index("-o") + 1])
+
+def killed(draft, target):
+    if target.suffix == ".parquet" and target.is_relative_to(out / "data") and list(out.glob("data/*/*.parquet")):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return replace(draft, target)
+
+Path.replace = killed
+cli.main()
+"""
+"""The command line, which is killed when the draft of its second file of segments is there."""
+
+
 def test_a_killed_rebuild_goes_on(published, original, corpus, tmp_path):
     out = tmp_path / "out"
-    arguments = ["hydrate", published, corpus, "-o", out, "--workers", "1"]
-    process = subprocess.Popen([sys.executable, "-m", "segkit.cli", *map(str, arguments)], stderr=subprocess.DEVNULL)
-    while not list(out.glob("data/*/*.parquet")):
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.kill()
-    process.wait()
+    arguments = ["hydrate", published, corpus, "-o", out, "--workers", 1]
+    command = [sys.executable, "-c", KILLED_AT_THE_SECOND_FILE, *map(str, arguments)]
+    assert subprocess.run(command, stderr=subprocess.DEVNULL).returncode == -signal.SIGKILL
     first = {path: path.stat().st_mtime_ns for path in out.glob("data/*/*.parquet")}
-    assert read_run(out)["status"] != "complete"
+    assert told(out)["status"] != "complete" and len(first) == 1 and list(out.rglob("*.tmp"))
     assert segkit(*arguments)[0] == 0
     assert first == {path: path.stat().st_mtime_ns for path in first}
     found = pa.concat_tables([pq.read_table(p) for p in sorted((out / "data").rglob("*.parquet"))])
@@ -374,7 +545,7 @@ def test_rows_that_make_no_sense_are_named(published, corpus, tmp_path, capsys):
     table[0] |= {"start_s": float("nan")}
     table[1] |= {"end_s": 1e9}
     table[2] |= {"user_channel": 5}
-    pq.write_table(pa.Table.from_pylist(table, schema=file_schema()), path)
+    pq.write_table(pa.Table.from_pylist(table, schema=segment_schema()), path)
     code, _, said = segkit("hydrate", published, corpus, "-o", tmp_path / "out", "--workers", 1, capsys=capsys)
     assert code == 0 and "published times or channels make no sense" in said
     there = pq.read_table(tmp_path / "out" / path.relative_to(published))
@@ -389,23 +560,22 @@ def test_files_of_the_publishers_machine_are_not_told_and_not_needed(recordings,
     offsets.parent.mkdir()
     offsets.write_text("id,first_s,second_s\n1,0,0.25\n")
     options = PairsOptions(offsets=str(offsets))
-    job = make_job((root, None), tmp_path / "ds", corpus="pairs", options=options, rate_hz=None)
+    job = make_job((root, None), tmp_path / "ds", corpus="pairs", options=options)
     run(job)
+    assert job.settings.rate_hz != rate_hz  # what is cut and rebuilt is resampled, and has a long context
     assert segkit("publish", job.out, "me/calls", "--annotations-only", "--dry-run")[0] == 0
     folder = tmp_path / "ds-annotations"
     assert not any(b"secret folder" in path.read_bytes() for path in folder.rglob("*") if path.is_file())
     arguments = ["hydrate", folder, root, "-o", tmp_path / "out", "--workers", 1]
     code, _, said = segkit(*arguments, capsys=capsys)
     assert code == 2 and "late.csv" in said  # it is an option of the publisher's
-    assert segkit(*arguments, "--set", "offsets=0,0")[0] == 0
+    assert segkit(*arguments, "--set", "corpus.offsets=0,0")[0] == 0
     found = pa.concat_tables([pq.read_table(p) for p in sorted((tmp_path / "out" / "data").rglob("*.parquet"))])
     assert found.drop(["words"]).to_pylist() == rows(job).drop(["words"]).to_pylist()
 
 
 def test_a_dataset_that_never_had_audio_says_so(corpus, tmp_path, capsys):
-    job = make_job(
-        (corpus, None), tmp_path / "ds", corpus="stereo", options=StereoOptions(), annotations_only=True, rate_hz=None
-    )
+    job = make_job((corpus, None), tmp_path / "ds", corpus="stereo", annotations_only=True, limit=1, **STEREO)
     run(job)
     assert segkit("publish", job.out, "me/x", "--declare", DECLARED, "--dry-run")[0] == 0
     card = (tmp_path / "ds-published" / "README.md").read_text()
@@ -414,22 +584,23 @@ def test_a_dataset_that_never_had_audio_says_so(corpus, tmp_path, capsys):
 
 def test_a_wrong_root_is_said(published, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
-    code, _, said = segkit("hydrate", published, tmp_path / "empty", "-o", tmp_path / "out", capsys=capsys)
+    code, _, said = segkit(
+        "hydrate", published, tmp_path / "empty", "-o", tmp_path / "out", "--workers", 1, capsys=capsys
+    )
     assert code == 1 and "Nothing could be rebuilt: not in this copy of the corpus" in said
-    assert read_run(tmp_path / "out")["status"] != "complete" and not (tmp_path / "out" / "README.md").exists()
+    assert told(tmp_path / "out")["status"] != "complete" and not (tmp_path / "out" / "README.md").exists()
     code, _, said = segkit("hydrate", tmp_path / "nowhere", tmp_path, "-o", tmp_path / "out2", capsys=capsys)
     assert code in (1, 2) and "Traceback" not in said
 
 
 def test_settings_survive_json():
-    from segkit.extract.job import Job
-
-    job = make_job((None, None), None, corpus="stereo", options=StereoOptions(speakers="x,y"), settings=EASY)
-    assert Job.of(json.loads(json.dumps(job.identity())), None, None) == job
+    options = StereoOptions(speakers="x,y", licence="CC-BY-4.0")
+    job = make_job((None, None), None, corpus="stereo", options=options, rate_hz=None, axes="pause", seed=3)
+    assert Job.of(JobRecord.model_validate_json(job.record.model_dump_json()), None, None) == job
 
 
 @pytest.fixture
-def logged_in(hub, monkeypatch):  # noqa: F811
+def logged_in(hub, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", hub.token)
     return hub
 
@@ -437,7 +608,7 @@ def logged_in(hub, monkeypatch):  # noqa: F811
 def sent(server, folder, name="user/turns"):
     """Whether the Hub has every file of a folder as it is."""
     there = server.files(name)
-    return all(there.get(path.relative_to(folder).as_posix()) == path.read_bytes() for path in package.files(folder))
+    return all(there.get(path.relative_to(folder).as_posix()) == path.read_bytes() for path in Folder(folder).content())
 
 
 def test_from_the_hub_and_back(logged_in, copy, original, corpus, tmp_path, capsys):
@@ -457,55 +628,55 @@ def test_from_the_hub_and_back(logged_in, copy, original, corpus, tmp_path, caps
     assert found.to_pylist() == rows(original).to_pylist()
 
 
-def test_audio_from_the_hub(logged_in, copy, capsys):
-    code, _, complained = segkit("publish", copy, "user/turns", "--public", "--declare", DECLARED, capsys=capsys)
+def test_audio_from_the_hub(logged_in, little, capsys):
+    code, _, complained = segkit("publish", little, "user/turns", "--public", "--declare", DECLARED, capsys=capsys)
     assert code == 0, complained
-    assert sent(logged_in, copy.with_name("mine-published")) and not logged_in.private("user/turns")
+    assert sent(logged_in, little.with_name("mine-published")) and not logged_in.private("user/turns")
     there = datasets.load_dataset("user/turns", "backchannel", split="train")
     for role in ("user", "agent"):
         there = there.cast_column(role, datasets.Audio(decode=False))
     row = there[0]
-    assert segkit("publish", copy, "user/again", "--declare", DECLARED)[0] == 0
-    assert sent(logged_in, copy.with_name("mine-published"), "user/again")
-    code, _, said = segkit("publish", copy, "user/again", "--annotations-only", "--public", capsys=capsys)
+    assert segkit("publish", little, "user/again", "--declare", DECLARED)[0] == 0
+    assert sent(logged_in, little.with_name("mine-published"), "user/again")
+    code, _, said = segkit("publish", little, "user/again", "--annotations-only", "--public", capsys=capsys)
     assert code == 2 and "exists and is private" in said and logged_in.private("user/again")
-    assert segkit("publish", copy, "user/again", "--annotations-only")[0] == 0
+    assert segkit("publish", little, "user/again", "--annotations-only")[0] == 0
     assert not any(b"fLaC" in content for content in logged_in.files("user/again").values())  # nothing old is left
-    code, _, said = segkit("publish", copy, "user/turns", "--declare", DECLARED, capsys=capsys)
+    code, _, said = segkit("publish", little, "user/turns", "--declare", DECLARED, capsys=capsys)
     assert code == 2 and "exists and is public" in said
     assert samples_hash(decode_flac(row["user"]["bytes"])[0]) == row["user_hash"]
 
 
-def test_a_cut_connection_and_errors_lose_nothing(logged_in, copy, capsys):
+def test_a_cut_connection_and_errors_lose_nothing(logged_in, little, capsys):
     logged_in.cut(2, 1000, "/upload/")
     logged_in.fail(1, 503, "/commit/")
-    codes = [segkit("publish", copy, "user/turns", "--declare", DECLARED)[0] for _ in range(2)]
-    assert codes == [1, 0] and sent(logged_in, copy.with_name("mine-published"))
+    codes = [segkit("publish", little, "user/turns", "--declare", DECLARED)[0] for _ in range(2)]
+    assert codes == [1, 0] and sent(logged_in, little.with_name("mine-published"))
 
 
-def test_a_silent_hub_is_asked_again_and_then_given_up(logged_in, copy, monkeypatch, capsys):
-    monkeypatch.setattr("segkit.publish.upload.SILENCE_S", 0.5)
+def test_a_silent_hub_is_asked_again_and_then_given_up(logged_in, little, monkeypatch, capsys):
+    monkeypatch.setattr("segkit.publishing.upload.SILENCE_S", 0.5)
     logged_in.hang(1, 5, "/upload/")
-    code, _, complained = segkit("publish", copy, "user/turns", "--declare", DECLARED, capsys=capsys)
-    assert code == 0 and sent(logged_in, copy.with_name("mine-published")), complained
+    code, _, complained = segkit("publish", little, "user/turns", "--declare", DECLARED, capsys=capsys)
+    assert code == 0 and sent(logged_in, little.with_name("mine-published")), complained
     logged_in.hang(1, 5, "/commit/")
-    code, _, said = segkit("publish", copy, "user/again", "--declare", DECLARED, capsys=capsys)
+    code, _, said = segkit("publish", little, "user/again", "--declare", DECLARED, capsys=capsys)
     assert code == 1 and "The Hub cannot be reached" in said and "Start the same command again" in said
-    assert segkit("publish", copy, "user/again", "--declare", DECLARED)[0] == 0
-    assert sent(logged_in, copy.with_name("mine-published"), "user/again")
+    assert segkit("publish", little, "user/again", "--declare", DECLARED)[0] == 0
+    assert sent(logged_in, little.with_name("mine-published"), "user/again")
 
 
-def test_who_may_not_write_is_told(hub, copy, monkeypatch, capsys):  # noqa: F811
+def test_who_may_not_write_is_told(hub, little, monkeypatch, capsys):
     monkeypatch.delenv("HF_TOKEN", raising=False)
-    code, _, said = segkit("publish", copy, "user/turns", "--declare", DECLARED, capsys=capsys)
+    code, _, said = segkit("publish", little, "user/turns", "--declare", DECLARED, capsys=capsys)
     assert code == 2 and "hf auth login" in said
     HfApi(token=hub.token).create_repo("user/turns", repo_type="dataset", private=True)
     monkeypatch.setenv("HF_TOKEN", hub.read_token)
-    code, _, said = segkit("publish", copy, "user/turns", "--declare", DECLARED, capsys=capsys)
+    code, _, said = segkit("publish", little, "user/turns", "--declare", DECLARED, capsys=capsys)
     assert code == 2 and "refuses" in said and hub.read_token not in said
     monkeypatch.setenv("HF_TOKEN", hub.token)
     hub.fail(1000, 500, "/repos/create")
-    code, _, said = segkit("publish", copy, "user/turns", "--declare", DECLARED, capsys=capsys)
+    code, _, said = segkit("publish", little, "user/turns", "--declare", DECLARED, capsys=capsys)
     assert code == 1 and "Start the same command again" in said and hub.token not in said
-    code, _, said = segkit("hydrate", "user/nothing", copy, "-o", copy / "x", capsys=capsys)
+    code, _, said = segkit("hydrate", "user/nothing", little, "-o", little / "x", capsys=capsys)
     assert code == 2 and "nothing on the Hub" in said

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from segkit.extract import quality
+from segkit.extraction import quality
 
 RATE_HZ = 8000
 USER = np.array([[1.0, 4.0], [9.0, 12.0]])

@@ -7,16 +7,16 @@ import sys
 import matplotlib.image
 import numpy as np
 import pytest
-from conftest import rows
-from test_bad_input import segkit
+from support import rows, segkit
 
-from segkit.report import stats
+from segkit.dataset.dataset import Dataset
+from segkit.dataset.statistics import Distribution
 from segkit.schemas import Axis
 
 
 def test_statistics_count_what_is_there(dataset):
     table = rows(dataset).to_pylist()
-    found = {s.axis: s for s in stats.statistics(dataset.out)}
+    found = {s.axis: s for s in Dataset(dataset.out).statistics()}
     assert list(found) == [str(axis) for axis in Axis]
     for axis, s in found.items():
         of_axis = [row for row in table if row["axis"] == axis]
@@ -39,8 +39,8 @@ def test_statistics_count_what_is_there(dataset):
 
 
 def test_a_histogram_is_drawn_to_scale():
-    assert str(stats.Distribution.of([0.0, 0.0, 0.0, 0.0, 1.2])) == "0.00 █          ▂ 1.10"
-    assert str(stats.Distribution.of([0.5])).startswith("0.50 █")
+    assert str(Distribution.of([0.0, 0.0, 0.0, 0.0, 1.2])) == "0.00 █          ▂ 1.10"
+    assert str(Distribution.of([0.5])).startswith("0.50 █")
 
 
 def test_stats_command(dataset, capsys):
@@ -75,7 +75,8 @@ def test_corpora_and_doctor(capsys):
     code, printed, _ = segkit("corpora", capsys=capsys)
     assert code == 0 and "stereo" in printed and "synthetic" in printed
     code, printed, _ = segkit("corpora", "pairs", capsys=capsys)
-    assert code == 0 and '--set "offsets=0,0"' in printed and "17_agent.wav" in printed
+    assert code == 0 and "--set corpus.NAME=VALUE" in printed and "\noffsets: 0,0\n" in printed
+    assert "17_agent.wav" in printed and "if that of the recordings allows it" in printed
     code, printed, _ = segkit("doctor", "--json", capsys=capsys)
     found = json.loads(printed)
     assert code == 0 and found["core"]["torch"] and found["decoders"]["flac"]
@@ -86,7 +87,7 @@ def test_corpora_and_doctor(capsys):
 
 def test_dry_run_writes_nothing(made, tmp_path, capsys):
     arguments = ["extract", "synthetic", made[0], "-o", tmp_path / "out", "--dry-run"]
-    code, printed, _ = segkit(*arguments, "--set", "hours=0.2", capsys=capsys)
+    code, printed, _ = segkit(*arguments, "--set", "corpus.hours=0.2", capsys=capsys)
     assert code == 0 and "Nothing was written" in printed.replace("\n", " ")
     code, printed, _ = segkit(*arguments, "--json", capsys=capsys)
     assert code == 0 and json.loads(printed)["to_annotate"] > 0

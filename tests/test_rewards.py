@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segkit.alignment.rewards import CHOICES, LITERAL, RewardSettings, backchannel, human, pad, score, utterances
+from segkit.alignment.rewards import backchannel, human, pad, score, utterances
 from segkit.errors import UsageError
-from segkit.schemas.settings import with_overrides
 from segkit.segmenters import timeline
+from segkit.settings import LITERAL, RewardSettings
 
 OURS, ONSET = RewardSettings(), RewardSettings(response="onset")
 READINGS = pytest.mark.parametrize("reading", [OURS, ONSET, LITERAL], ids=["ours", "onset", "literal"])
@@ -295,7 +295,15 @@ def test_shapes(reading):
             assert {a.dtype for a in (value, *diagnostics.values())} == {np.dtype(np.float64)}
 
 
+CHOICES = {
+    "unit": "utterance or ipu",
+    "barge_in": "no-response or literal",
+    "matching": "one-to-one or literal",
+    "response": "sustained, onset or literal",
+}
+
+
 @pytest.mark.parametrize("name", CHOICES)
 def test_unknown_choice(name):
-    with pytest.raises(UsageError, match=rf"'{name}' got 'litteral'.*Known: {', '.join(sorted(CHOICES[name]))}"):
-        with_overrides(OURS, {name: "litteral"})
+    with pytest.raises(UsageError, match=rf"'{name}' got 'litteral'\. Expected {CHOICES[name]}\."):
+        OURS.changed({name: "litteral"})

@@ -1,32 +1,38 @@
 """Segments staged, heard, answered and scored on one clock; checked with a policy that repeats the user."""
 
-from contextlib import nullcontext
-
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from support import rewritten
 
 from segkit.alignment import rewards
+from segkit.dataset.dataset import Dataset
 from segkit.errors import UsageError
-from segkit.schemas import Axis, VadSettings
+from segkit.models.protocols import Completions, Prologue
+from segkit.models.streaming import schedule
+from segkit.rollouts.hearing import activities, listen
+from segkit.rollouts.rollout import rollout
+from segkit.rollouts.scenes import Segments, stage
+from segkit.schemas import Axis
 from segkit.segmenters import vad
 from segkit.segmenters.timeline import clip
-from segkit.train.config import load
-from segkit.train.policy import Completions
-from segkit.train.rollout import activities, listen, rollout, schedule
-from segkit.train.scenes import Segments, stage
+from segkit.settings import AlignSettings, RewardSettings, VadSettings
+from segkit.tasks import nobody
+from segkit.train.loop import draw
 
 FRAME, RATE_HZ = 1920, 24_000
 FRAME_S = FRAME / RATE_HZ
+OPENING = np.zeros(38 * FRAME, np.float32)
 
 
 class Echo:
     """A policy whose codec is the identity and which says what it hears, in the same frame."""
 
     rate_hz, frame_samples, device = RATE_HZ, FRAME, torch.device("cpu")
+    prologue = Prologue(OPENING)
 
     def encode(self, audio):
         return audio.view(len(audio), -1, FRAME).transpose(1, 2)
@@ -38,25 +44,17 @@ class Echo:
     def decode(self, audio):
         return audio.transpose(1, 2).flatten(1)
 
-    def updating(self):
-        return nullcontext()
-
 
 @pytest.fixture(scope="module")
-def config():
-    return load("paper", overrides={"groups": "12"})
+def segments(dataset):
+    return Segments(Dataset(dataset.out), "train", list(Axis), required=True)
 
 
-@pytest.fixture(scope="module")
-def segments(dataset, config):
-    return Segments(dataset.out, "train", config, RATE_HZ, required=True)
-
-
-def test_what_is_said_is_scored_where_it_is_heard(segments, config):
+def test_what_is_said_is_scored_where_it_is_heard(segments):
     """Speech that leaves the policy in the frame it was heard in lies where the dataset has it, on every axis."""
     drawn = [(row, 7.0) for row, _ in segments.first(2)]
-    scenes = segments.stage(drawn, config, FRAME)
-    groups = rollout(Echo(), scenes, completions=2, chance=(0,), rows=5, hook=lambda *_: None)
+    scenes = segments.scenes(drawn, Echo())
+    groups = rollout(Echo(), scenes, completions=2, chance=(0,), rows=5, hook=nobody)
     detector = vad.load(VadSettings())
     spoken = activities(Echo(), scenes, listen(Echo(), groups), detector)
     off_s = []
@@ -68,23 +66,23 @@ def test_what_is_said_is_scored_where_it_is_heard(segments, config):
     assert len(off_s) > 20 and abs(np.median(off_s)) <= 0.02  # a slip of one frame would be 0.08
     assert np.mean(np.abs(off_s) <= 0.05) > 0.9  # the dataset was heard at 8 kHz, this at 16
     repeats = {
-        scene.axis: rewards.score(scene.segment, speech, config.rewards)
+        scene.axis: rewards.score(scene.segment, speech, RewardSettings())
         for scene, speech in zip(scenes, spoken, strict=True)
     }
     assert repeats[Axis.PAUSE].value.tolist() == [-1, -1]
     assert repeats[Axis.INTERRUPTION].diagnostics["overlap_s"][0] > 0.5
 
 
-def test_gain_does_not_matter(segments, config):
-    scenes = segments.stage(segments.first(1), config, FRAME)
-    groups = rollout(Echo(), scenes, 2, (0,), 8, hook=lambda *_: None)
+def test_gain_does_not_matter(segments):
+    scenes = segments.scenes(segments.first(1), Echo())
+    groups = rollout(Echo(), scenes, 2, (0,), 8, hook=nobody)
     detector = vad.load(VadSettings())
     values = []
     for gain in (0.5, 1.0, 2.0):
         louder = [gain * audio for audio in listen(Echo(), groups)]
         spoken = activities(Echo(), scenes, louder, detector)
         values.append(
-            [rewards.score(s.segment, speech, config.rewards).value for s, speech in zip(scenes, spoken, strict=True)]
+            [rewards.score(s.segment, speech, RewardSettings()).value for s, speech in zip(scenes, spoken, strict=True)]
         )
     np.testing.assert_allclose(values[0], values[1], atol=0.07)
     np.testing.assert_allclose(values[2], values[1], atol=0.07)
@@ -95,7 +93,7 @@ def test_a_scene_is_opening_context_and_segment(context_s):
     before_s, duration_s = 12.345, 6.789
     user = np.arange(1, round(before_s * RATE_HZ) + round(duration_s * RATE_HZ) + 1, dtype=np.float32)
     row = {"context_s": before_s, "duration_s": duration_s}
-    scene = stage(row, user, context_s, opening_s=3.0, frame=FRAME, rate_hz=RATE_HZ)
+    scene = stage(row, user, context_s, prologue=OPENING, frame=FRAME, rate_hz=RATE_HZ)
     assert len(scene.audio) == scene.frames * FRAME
     start = scene.start_frame * FRAME
     assert scene.audio[start] == round(before_s * RATE_HZ) + 1  # the first sample of the segment
@@ -120,28 +118,16 @@ def test_a_schedule_has_no_overlap_and_little_waste(lengths, rows):
 
 
 def test_draws_are_of_every_axis_and_context_grows(segments):
-    config = load("paper", overrides={"groups": "200", "steps": "11", "context.probability": "0.25"})
+    settings = AlignSettings().changed({"groups": 200, "steps": 11, "context.probability": 0.25})
     for step, limit_s in ((0, 0.0), (5, 15.0), (10, 30.0)):
-        drawn = segments.draw(config, step)
-        assert drawn == segments.draw(config, step)
+        drawn = draw(segments, settings, step)
+        assert drawn == draw(segments, settings, step)
         counts = [sum(row["axis"] == axis for row, _ in drawn) for axis in Axis]
         assert sum(counts) == 200 and min(counts) > 30
         contexts = np.array([context_s for _, context_s in drawn])
         assert 0.12 < np.mean(contexts > 0) < 0.38 if limit_s else not contexts.any()
         assert 0.8 * limit_s <= contexts.max() <= limit_s
-    assert segments.draw(config, 1) != segments.draw(config, 2)
-
-
-def rewritten(job, out, change):
-    """A copy of a dataset whose shards went through `change`."""
-    for path in sorted(job.out.rglob("*")):
-        target = out / path.relative_to(job.out)
-        if path.is_file():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(path.read_bytes())
-            if path.suffix == ".parquet" and path.parent.parent.name == "data":
-                change(target)
-    return out
+    assert draw(segments, settings, 1) != draw(segments, settings, 2)
 
 
 def other_version(path):
@@ -150,16 +136,15 @@ def other_version(path):
 
 
 def test_a_dataset_that_does_not_fit_is_told(dataset, tmp_path):
-    config = load("paper")
     cases = {
-        "no run.json": (tmp_path, config),
-        "schema version 0": (rewritten(dataset, tmp_path / "old", other_version), config),
+        "no run.json": (tmp_path, {}),
+        "schema version 0": (rewritten(dataset, tmp_path / "old", other_version), {}),
         "no segments of interruption": (
             rewritten(dataset, tmp_path / "less", lambda path: "interruption" in str(path) and path.unlink()),
-            config,
+            {},
         ),
-        "longer than max_segment_s": (dataset.out, load("paper", overrides={"max_segment_s": "0.5"})),
+        "longer than max_segment_s": (dataset.out, {"max_segment_s": 0.5}),
     }
-    for expected, (folder, settings) in cases.items():
+    for expected, (folder, limits) in cases.items():
         with pytest.raises(UsageError, match=expected):
-            Segments(folder, "train", settings, RATE_HZ, required=True)
+            Segments(Dataset(folder), "train", list(Axis), **limits, required=True)

@@ -6,12 +6,12 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import write_wav
-from test_page import AXES, Page, _needs_nothing_else
+from support import AXES, Page, needs_nothing_else, write_wav
 
 from segkit.errors import UsageError
-from segkit.report import training
-from segkit.report.page import write_report
+from segkit.reporting import training
+from segkit.reporting.page import write_report
+from segkit.runs import Run, RunFolder, Sample
 
 REWARDS = {"pause": -0.5, "turn_taking": -3.0, "backchannel": 0.25, "interruption": -1.0}
 
@@ -37,9 +37,17 @@ def run(tmp_path):
     noise = np.random.default_rng(0).uniform(-0.3, 0.3, (16_000, 2))
     for step in (2, 3):
         for axis in AXES:
-            name = f"validation-{axis}-aa" if axis == "pause" else f"train-{axis}-a{step}"
-            write_wav(folder / "samples" / f"step-{step:06d}" / f"{name}-reward-0.{step}0.wav", noise, 8000)
+            split, segment_id = ("validation", "aa") if axis == "pause" else ("train", f"a{step}")
+            _sample(folder, step, split, axis, segment_id, -step / 10, noise)
     return folder
+
+
+def _sample(folder, step, split, axis, segment_id, reward, samples):
+    """A sample and its line in the index; returns the file."""
+    layout = RunFolder(folder)
+    path = write_wav(layout.sample(step, split, axis), samples, 8000)
+    layout.write_sample(Sample(path.relative_to(folder).as_posix(), step, split, axis, segment_id, reward))
+    return path
 
 
 def _facts(step):
@@ -56,7 +64,7 @@ def _facts(step):
 def test_a_run_shows_all_axes(run, tmp_path):
     write_report(run, tmp_path / "run.html")
     page = Page(tmp_path / "run.html")
-    _needs_nothing_else(page)
+    needs_nothing_else(page)
     for axis in AXES:
         assert axis.replace("_", " ") in page.text
     assert "a run & more" in page.text and "3 of 30" in page.text
@@ -113,14 +121,18 @@ def test_a_damaged_run_has_the_same_page(run, tmp_path):
     write_report(run, tmp_path / "run.html")
     log = run / "metrics.jsonl"
     log.write_bytes(b'5\n[]\n{"kl": 1}\n' + log.read_bytes() + b'\n{"a": "\xe2\x82')
-    (run / "samples" / "step-000003" / "train-backchannel-b-reward+0.00.wav").write_bytes(b"RIFF")
-    write_wav(run / "samples" / "step-000004" / "train-pause-aa-reward+0.00.wav", np.zeros((0, 2)), 8000)
+    nothing = np.zeros((0, 2))
+    _sample(run, 3, "validation", "backchannel", "b", 0.0, nothing).write_bytes(b"RIFF")
+    _sample(run, 4, "train", "pause", "aa", 0.0, nothing)
+    _sample(run, 5, "train", "pause", "aa", 0.0, nothing).unlink()
+    index = run / "samples.jsonl"
+    index.write_bytes(b'5\n[]\n{"kl": 1}\n' + index.read_bytes() + b'{"file": "samples/step-0')
     write_report(run, tmp_path / "again.html")
     assert (tmp_path / "again.html").read_text() == (tmp_path / "run.html").read_text()
 
 
 def test_samples_are_of_one_segment_where_there_are_two(run):
-    found = training.read(run).samples
+    found = training.read(Run(run)).samples
     assert [one.step for one in found["pause"]] == [2, 3] and {one.segment_id for one in found["pause"]} == {"aa"}
     assert [(one.step, one.reward) for one in found["interruption"]] == [(2, -0.2), (3, -0.3)]
 

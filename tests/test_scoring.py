@@ -4,16 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from segkit.alignment.judge import Judge, JudgeSettings, by_utterance
+from segkit.models.open import find_model
+from segkit.models.protocols import Completions
+from segkit.rollouts.hearing import listen
+from segkit.rollouts.judging import Judge, by_utterance
+from segkit.rollouts.scenes import Scene
+from segkit.rollouts.scoring import Scorer, facts_by_axis
 from segkit.schemas import Axis, Word
 from segkit.segmenters import vad
-from segkit.train.checkpoints import open_checkpoint
-from segkit.train.config import load
-from segkit.train.moshi import MoshiPolicy
-from segkit.train.policy import Completions
-from segkit.train.rollout import listen
-from segkit.train.scenes import Scene
-from segkit.train.scoring import Scorer, facts_by_axis
+from segkit.settings import JudgeSettings, ModelSettings, RewardSettings, SamplingSettings, VadSettings
+from segkit.tasks import nobody
+from segkit.train import loop
 
 FRAMES, START = 150, 50  # 12 s, of which the segment is the last 8; of the 4 s before it, 2 are context
 TURN_END_S, INTERRUPTION_END_S = 3.0, 4.0
@@ -22,13 +23,12 @@ USER = [[-9.0, -8.0], [-3.5, -2.5], [-1.0, 1.2], [1.5, 2.2], [3.3, 3.9], [5.1, 7
 
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory):
-    config = load("paper")
-    return MoshiPolicy(open_checkpoint("tiny", tmp_path_factory.mktemp("tiny")), config.model, config.sampling, "cpu")
+    found = find_model("tiny", tmp_path_factory.mktemp("tiny"))
+    return found.speaker(ModelSettings(), SamplingSettings(), "cpu")
 
 
 def scorer(judge=None, transcriber=None):
-    config = load("paper")
-    return Scorer(config, vad.load(config.vad), judge, transcriber)
+    return Scorer(RewardSettings(), vad.load(VadSettings()), judge, transcriber)
 
 
 def scene(axis, words, name="s"):
@@ -135,9 +135,10 @@ def test_marks_go_to_the_completions_they_were_given_for(policy, server):
     ]
     groups = [group(policy, *words) for words in said]
     server.reply = lambda prompt: str(marks[prompt.split()[-1]])
-    judge = Judge(JudgeSettings(server.url, "m", retries=0))
-    scored = scorer(judge).score(policy, scenes, groups, lambda *_: None)
+    judge = Judge(JudgeSettings(url=server.url, model="m", retries=0))
+    found = loop.score_groups(loop.Stage(policy, None, None, scorer(judge)), scenes, groups, nobody)
     judge.close()
+    scored, advantages = found.scored, found.advantages
     assert [list(each.components) for each in scored] == [
         ["timing"],
         ["timing", "judge"],
@@ -145,9 +146,9 @@ def test_marks_go_to_the_completions_they_were_given_for(policy, server):
         ["timing", "judge"],
     ]
     assert scored[1].components["judge"].tolist() == [0, 1, 2] and scored[3].components["judge"].tolist() == [2, 1, 0]
-    assert scored[1].advantages.argsort().tolist() == [0, 1, 2] and scored[3].advantages.argsort().tolist() == [2, 1, 0]
+    assert advantages[1].argsort().tolist() == [0, 1, 2] and advantages[3].argsort().tolist() == [2, 1, 0]
     assert judge.failures == {"no words of the user": 3}
-    facts = facts_by_axis(scenes, scored, load("paper").rewards)
+    facts = facts_by_axis(scenes, scored, RewardSettings())
     assert facts["turn_taking"]["reward"] == {"timing": -5.0, "judge": 1.0}  # silence, as its codec is noise
     assert facts["turn_taking"]["human"]["reward"] == {"timing": pytest.approx(-0.2)}
     assert facts["interruption"]["human"]["diagnostics"]["delay_s"] == pytest.approx(0.8)

@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segkit.extract.select import Annotated, assign_splits, select
+from segkit.extraction.select import Annotated, assign_splits, select
 from segkit.schemas import Axis
 
 

@@ -15,7 +15,7 @@ import soundfile
 from segkit.corpora.synthetic import Synthetic, SyntheticOptions, Truth, partners, read_truth
 from segkit.errors import BadInputError, MissingExtraError, UsageError
 from segkit.schemas import Conversation, Intervals
-from segkit.schemas.settings import fingerprint, with_overrides
+from segkit.settings import fingerprint
 from segkit.synthesis.voices import Espeak, phrase, voice_of
 
 CLEAN = {"snr_db": math.inf, "rate_hz": 8000}
@@ -298,11 +298,17 @@ def test_missing_extra_says_what_to_install(tmp_path: Path, monkeypatch: pytest.
 )  # fmt: skip
 def test_options_that_make_no_sense(name: str, value: str) -> None:
     with pytest.raises(UsageError, match=rf"{name}.*Expected"):
-        with_overrides(SyntheticOptions(), {name: value})
+        SyntheticOptions().changed({name: value})
+
+
+@pytest.mark.parametrize("name", ["speakers", "first_speaker"])
+def test_what_has_to_be_even_is_said(name: str) -> None:
+    with pytest.raises(UsageError, match=rf"'{name}' got 3\. Expected a whole number, . or more, a multiple of 2\."):
+        SyntheticOptions().changed({name: 3})
 
 
 def test_options_parse() -> None:
-    options = with_overrides(SyntheticOptions(), {"hours": "2", "snr_db": "inf", "crosstalk_db": "-30"})
+    options = SyntheticOptions().changed({"hours": "2", "snr_db": "inf", "crosstalk_db": "-30"})
     assert options == SyntheticOptions(hours=2.0, snr_db=math.inf, crosstalk_db=-30.0)
 
 

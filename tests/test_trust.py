@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segkit.schemas import NO_INTERVALS, PRESETS, Axis
-from segkit.schemas.settings import TrustCriteria, with_overrides
+from segkit.schemas import NO_INTERVALS, Axis
 from segkit.segmenters.axes import find_patterns
 from segkit.segmenters.timeline import common, covered_s, merged
 from segkit.segmenters.trust import Evidence, measure, screen
+from segkit.settings import SegmentSettings, TrustCriteria
 
 TICK = 0.25
 SLOTS = 40
@@ -82,7 +82,7 @@ TALK = (np.array([[0.0, 2.5], [3.0, 6.0]]), NO_INTERVALS)
 def dropped(evidence, **criteria):
     """Why the pause segment of `TALK` is dropped."""
     ((_, found),) = [
-        item for item in find_patterns(TALK, PRESETS["paper"]).items() if item[0] == ("pause", 0) and item[1].kept.size
+        item for item in find_patterns(TALK, SegmentSettings()).items() if item[0] == ("pause", 0) and item[1].kept.size
     ]
     return {reason for reason, n in screen(found, Axis.PAUSE, evidence, TrustCriteria(**criteria)).dropped.items() if n}
 
@@ -106,9 +106,7 @@ def test_overlap_in_one_signal():
     """Of what diarization divided, only pauses and turns without overlap are kept."""
     rng = np.random.default_rng(0)
     tracks = [merged(rng.uniform(0, 900, (80, 1)) + np.array([[0.0, 2.0]])) for _ in range(2)]
-    settings = with_overrides(
-        PRESETS["paper"], {"pause.tau_min_s": "1", "turn_taking.tau_min_s": "1", "turn_taking.max_gap_s": "5"}
-    )
+    settings = SegmentSettings().changed({"pause.tau_min_s": 1, "turn_taking.tau_min_s": 1, "turn_taking.max_gap_s": 5})
     kept = {}
     for (axis, user), found in find_patterns((tracks[0], tracks[1]), settings).items():
         apart = Evidence((tracks[0], tracks[1]))

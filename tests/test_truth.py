@@ -6,11 +6,12 @@ import pytest
 from segkit import corpora
 from segkit.audio import Recording
 from segkit.corpora.synthetic import SyntheticOptions, read_truth
-from segkit.schemas import PRESETS, Axis, VadSettings
+from segkit.schemas import Axis
 from segkit.segmenters import vad
 from segkit.segmenters.axes import find_segments
+from segkit.settings import SegmentSettings, VadSettings
 
-PAPER = PRESETS["paper"]
+PAPER = SegmentSettings()
 
 
 @pytest.fixture(scope="module")

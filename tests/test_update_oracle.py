@@ -16,13 +16,12 @@ from moshi.modules.transformer import RMSNorm
 from moshi.utils.compile import no_compile
 
 from segkit.alignment.advantages import decoupled
-from segkit.train.checkpoints import open_checkpoint
-from segkit.train.config import load
-from segkit.train.moshi import MoshiPolicy
+from segkit.models.open import find_model
+from segkit.models.protocols import Completions
+from segkit.rollouts.scenes import Scene
+from segkit.settings import AlignSettings
+from segkit.tasks import nobody
 from segkit.train.optimiser import MasterAdamW
-from segkit.train.policy import Completions
-from segkit.train.scenes import Scene
-from segkit.train.scoring import Scored
 from segkit.train.update import update
 
 # The paper's.
@@ -177,11 +176,6 @@ def all_but_the_depth_transformer(name):
     return name.startswith(("emb.", "text_emb.", "transformer.", "out_norm.", "text_linear."))
 
 
-def scored_as(group):
-    components = {f"component {c}": np.array(values) for c, values in enumerate(group.rewards)}
-    return Scored(components=components, advantages=decoupled(components.values()), diagnostics={})
-
-
 def snapshot(lm):
     return {name: tensor.detach().clone() for name, tensor in lm.named_parameters()}
 
@@ -192,7 +186,7 @@ def snapshot(lm):
     ids=["lora", "all weights"],
 )
 def test_two_steps_are_the_method_from_tokens_and_rewards_to_every_weight(tmp_path, rank, trained, lr, max_grad_norm):
-    overrides = {
+    changes = {
         "steps": STEPS,
         "groups": 3,
         "completions": COMPLETIONS,
@@ -203,11 +197,11 @@ def test_two_steps_are_the_method_from_tokens_and_rewards_to_every_weight(tmp_pa
         "optimiser.microbatch": MICROBATCH,
         "optimiser.max_grad_norm": max_grad_norm,
     }
-    config = load("paper", overrides={name: str(value) for name, value in overrides.items()})
+    settings = AlignSettings().changed(changes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # of the adapters
-        policy = MoshiPolicy(open_checkpoint("tiny", tmp_path), config.model, config.sampling, "cpu")
-    optimiser = MasterAdamW(policy.trainable(), config.optimiser, config.steps)
+        policy = find_model("tiny", tmp_path).trainable(settings.model, settings.sampling, "cpu")
+    optimiser = MasterAdamW(policy.parameters(), settings.optimiser, settings.steps)
     oracle = Oracle(policy.lm, trained, lr, max_grad_norm)
 
     for step in (0, 1):
@@ -215,8 +209,8 @@ def test_two_steps_are_the_method_from_tokens_and_rewards_to_every_weight(tmp_pa
         groups = groups_of_step(step)
         completions = [Completions(g.user, g.text, g.audio, oracle.text_log_probs(g).float()) for g in groups]
         scenes = [Scene({"axis": "pause", "id": "0"}, np.zeros(0, np.float32), g.start, g.frames, 0.0) for g in groups]
-        scored = [scored_as(g) for g in groups]
-        facts = update(policy, optimiser, scenes, completions, scored, config, step, lambda *_: None)
+        advantages = [decoupled(map(np.array, g.rewards)) for g in groups]
+        facts = update(policy, optimiser, scenes, completions, advantages, settings, step, nobody)
         expected = oracle.update(groups, step)
 
         assert expected["clipped"] > 0.05 and BETA * expected["kl"] > 0.05 * abs(expected["loss"])  # they count

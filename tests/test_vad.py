@@ -17,10 +17,14 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from segkit.errors import UsageError
-from segkit.schemas import Intervals, VadSettings
-from segkit.segmenters import vad
+from segkit.schemas import Intervals
+from segkit.segmenters import decision, silero, vad
+from segkit.segmenters.decision import speech_intervals
+from segkit.segmenters.silero import Silero
+from segkit.settings import VadSettings
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 DEFAULT = VadSettings()
@@ -140,8 +144,8 @@ def test_shared_data_gives_the_timestamps_of_silero(path: Path | None) -> None:
     if path is None:
         pytest.skip("no audio in ../shared/data")
     audio, rate_hz = decode(path)
-    size = vad.Silero(DEFAULT).block_samples(rate_hz)
-    [(probabilities, samples)] = vad.Silero(DEFAULT).probabilities([stream(audio, size)], rate_hz)
+    size = Silero(DEFAULT).block_samples(rate_hz)
+    [(probabilities, samples)] = Silero(DEFAULT).probabilities([stream(audio, size)], rate_hz)
     assert samples == audio.shape[1]
     for channel, ours in zip(audio, probabilities, strict=True):
         theirs = reference_probabilities(channel, rate_hz)
@@ -149,7 +153,7 @@ def test_shared_data_gives_the_timestamps_of_silero(path: Path | None) -> None:
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=3e-5)
         for settings in (DEFAULT, SILERO_PAD, SENSITIVE, COARSE):
             expected = reference_intervals(theirs, samples, rate_hz, settings)
-            got = vad.speech_intervals(ours, samples, rate_hz * 32 // 1000, rate_hz, settings)
+            got = speech_intervals(ours, samples, rate_hz * 32 // 1000, rate_hz, settings)
             np.testing.assert_array_equal(got, expected)
 
 
@@ -191,8 +195,11 @@ def test_the_decision_is_that_of_silero(
 ) -> None:
     frame = rate_hz * 32 // 1000
     samples = max(0, len(probabilities) * frame - short_by)
-    settings = VadSettings("silero", threshold, *(ms / 1000 for ms in durations_ms))
-    got = vad.speech_intervals(np.array(probabilities, np.float32), samples, frame, rate_hz, settings)
+    min_speech_s, min_silence_s, speech_pad_s = (ms / 1000 for ms in durations_ms)
+    settings = VadSettings(
+        threshold=threshold, min_speech_s=min_speech_s, min_silence_s=min_silence_s, speech_pad_s=speech_pad_s
+    )
+    got = speech_intervals(np.array(probabilities, np.float32), samples, frame, rate_hz, settings)
     np.testing.assert_array_equal(got, reference_intervals(probabilities, samples, rate_hz, settings))
 
 
@@ -201,7 +208,7 @@ def test_the_decision_is_that_of_silero(
 
 @pytest.mark.parametrize("rate_hz", [8000, 16000])
 def test_a_batch_gives_what_each_recording_gives_alone(rate_hz: int) -> None:
-    detector = vad.Silero(DEFAULT)
+    detector = Silero(DEFAULT)
     size = detector.block_samples(rate_hz)
     whole = speechlike(36, rate_hz, seed=2)
     lengths = [whole.shape[1], 100, 2 * size, size - 1, 0, size + 300]
@@ -221,8 +228,8 @@ def test_a_batch_gives_what_each_recording_gives_alone(rate_hz: int) -> None:
 def test_blocks_continue_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     audio = speechlike(10, 16000, seed=3)
     whole = vad.detect_array(vad.load(DEFAULT), audio, 16000)
-    monkeypatch.setattr(vad, "BLOCK_FRAMES", 7)
-    monkeypatch.setattr(vad, "CACHE_FRAMES", 5)
+    monkeypatch.setattr(decision, "BLOCK_FRAMES", 7)
+    monkeypatch.setattr(silero, "CACHE_FRAMES", 5)
     for a, b in zip(whole, vad.detect_array(vad.load(DEFAULT), audio, 16000), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -230,20 +237,20 @@ def test_blocks_continue_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("backend", ["silero", "webrtc"])
 @pytest.mark.parametrize("samples", [0, 1, 255])
 def test_recordings_shorter_than_a_frame_hold_no_speech(backend: str, samples: int) -> None:
-    found = vad.detect_array(vad.load(VadSettings(backend)), np.zeros((2, samples), np.float32), 8000)
+    found = vad.detect_array(vad.load(VadSettings(backend=backend)), np.zeros((2, samples), np.float32), 8000)
     assert [f.shape for f in found] == [(0, 2), (0, 2)]
 
 
 @pytest.mark.parametrize("backend", ["silero", "webrtc"])
 def test_no_stream_and_no_block(backend: str) -> None:
-    detector = vad.load(VadSettings(backend))
+    detector = vad.load(VadSettings(backend=backend))
     assert detector.detect([], 16000) == []
     assert detector.detect([iter(())], 16000) == [[]]
 
 
 @pytest.mark.parametrize("backend", ["silero", "webrtc"])
 def test_what_is_wrong_is_said(backend: str) -> None:
-    detector = vad.load(VadSettings(backend))
+    detector = vad.load(VadSettings(backend=backend))
     with pytest.raises(ValueError, match="44100 Hz"):
         detector.block_samples(44100)
     with pytest.raises(ValueError, match="44100 Hz"):
@@ -254,10 +261,15 @@ def test_what_is_wrong_is_said(backend: str) -> None:
 
 
 def test_wrong_settings_are_said() -> None:
-    with pytest.raises(UsageError, match='Did you mean "silero"'):
-        vad.load(VadSettings("silera"))
-    with pytest.raises(UsageError, match="threshold"):
-        vad.load(VadSettings(threshold=0.001))
+    with pytest.raises(UsageError, match=r"'backend' got 'silera'\. Expected silero, .*Did you mean 'silero'"):
+        VadSettings().changed({"backend": "silera"})
+    with pytest.raises(UsageError, match=r"'threshold' got 0\.001\. Expected a number, 0\.01 to 1"):
+        VadSettings().changed({"threshold": 0.001})
+    for wrong in ({"backend": "silera"}, {"threshold": 0.001}):
+        with pytest.raises(ValidationError, match=next(iter(wrong))):
+            VadSettings(**wrong)
+    with pytest.raises(UsageError, match=r"Expected silero, webrtc or pyannote"):
+        vad.load(VadSettings(backend="transcript"))
 
 
 # ---- side effects, devices, the other backend --------------------------------------------------------
@@ -269,7 +281,7 @@ def test_the_process_stays_as_it_was() -> None:
 import sys, numpy as np, torch
 torch.set_num_threads(3); torch.set_float32_matmul_precision("high"); torch.manual_seed(0)
 state = torch.get_rng_state()
-from segkit.schemas import VadSettings
+from segkit.settings import VadSettings
 from segkit.segmenters import vad
 vad.detect_array(vad.load(VadSettings()), np.zeros((1, 9000), np.float32), 8000)
 assert torch.get_num_threads() == 3, torch.get_num_threads()
@@ -296,7 +308,7 @@ def test_webrtc_finds_loud_voice(rate_hz: int) -> None:
     voice = voice[:, np.abs(voice[0]).argmax() - rate_hz // 2 :][:, :rate_hz]
     silence = np.zeros((1, rate_hz), np.float32)
     audio = np.concatenate((silence, voice, silence), axis=1)
-    detector = vad.load(VadSettings("webrtc"))
+    detector = vad.load(VadSettings(backend="webrtc"))
     [[(start_s, end_s)]] = vad.detect_array(detector, audio, rate_hz)
     assert 0.9 < start_s < 1.3 and 1.7 < end_s < 2.5
     whole_frames = np.array([start_s, end_s]) / 0.03

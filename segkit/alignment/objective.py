@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 LARGEST_LOG_RATIO = 20.0
-"""Nats; float32 overflows at 88, and infinity times an advantage of 0 is no number."""
+"""Nats; float32 overflows at 88, and infinity times an advantage of 0 is NaN."""
 
 
 class Loss(NamedTuple):

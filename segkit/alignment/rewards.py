@@ -13,56 +13,23 @@ well (`segkit align` shows it beside the model; docs/align.md has figures).
     >>> segment = {"axis": "turn_taking", "duration_s": 10.0, "turn_end_s": 5.0}
     >>> score(segment, [answers, barges_in, is_silent], RewardSettings()).value.tolist()
     [-0.5, -5.0, -5.0]
+    >>> from segkit.settings import LITERAL
     >>> score(segment, [answers, barges_in, is_silent], LITERAL).value.tolist()
     [-0.5, 3.0, -5.0]
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segkit.errors import UsageError, nearest
 from segkit.schemas import Axis, Intervals
-from segkit.schemas.settings import TimelineSettings
 from segkit.segmenters.timeline import as_intervals, clip, durations, seconds
+from segkit.settings import RewardSettings, TimelineSettings
 
 Speeches: TypeAlias = NDArray[np.float64]
 """Speech of G completions, shape (G, n, 2), seconds; each sorted and disjoint, with NaN after its end."""
-
-CHOICES = {
-    "unit": ("utterance", "ipu"),
-    "barge_in": ("no-response", "literal"),
-    "matching": ("one-to-one", "literal"),
-    "response": ("sustained", "onset", "literal"),
-}
-"""The settings that are a choice, and what there is to choose from."""
-
-
-@dataclass(frozen=True)
-class RewardSettings:
-    """Thresholds of the rewards, and the reading of the paper where its text leaves a loophole."""
-
-    timeline: TimelineSettings = field(default_factory=TimelineSettings)  # paper 3.4: grouped as the segments are
-    max_backchannel_s: float = 1.0  # paper 3.4: longer speech is a takeover or a response
-    tolerance_s: float = 1.0  # paper 3.4: of the onset of a backchannel around the true one
-    max_overlap_s: float = 0.2  # segkit: starting earlier than this before the end of the user's speech is early
-    unit: str = "utterance"  # segkit: bursts just short enough are one takeover; "ipu": the paper's interval
-    barge_in: str = "no-response"  # segkit: barging in is no response; "literal": it has a negative delay
-    matching: str = "one-to-one"  # segkit: a true backchannel is hit once; "literal": as often as one is near
-    max_carry_over_s: float = 3.0  # segkit: whoever was talking when the user's turn began has to stop within this
-    response: str = "sustained"  # segkit: it holds an IPU longer than a backchannel; see `turn_taking`, `interruption`
-
-    def __post_init__(self) -> None:
-        for name, known in CHOICES.items():
-            if (value := getattr(self, name)) not in known:
-                raise UsageError(f"Setting {name!r} got {value!r}. {nearest(value, known)}")
-
-
-LITERAL = RewardSettings(unit="ipu", barge_in="literal", matching="literal", response="literal")
-"""The paper's text."""
 
 
 class Reward(NamedTuple):
@@ -197,8 +164,8 @@ def interruption(speech: Speeches, start_s: float, end_s: float, duration_s: flo
     """Minus the delay of the response: the first utterance, with an IPU longer than a backchannel, that begins
     after the interruption has begun and ends after it has ended.
 
-    Without one, the delay is the time from the end of the interruption to the end of the segment: whoever
-    never stops does not respond. People answer before the end as often as after it, so an early start is a
+    Without one, the delay is the time from the end of the interruption to the end of the segment: an
+    agent that never stops does not respond. People answer before the end as often as after it, so an early start is a
     response, but costs as much as one that is late by the same time. With "onset", any IPU that starts after the
     interruption is a response; in the paper's text, any speech after it, also that of whoever speaks through its end.
 

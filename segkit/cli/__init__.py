@@ -1,16 +1,25 @@
 """The command line. Heavy imports stay inside the commands, so that `segkit --help` is instant."""
 
 import sys
-from typing import NoReturn
+import warnings
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 import typer
 
 from segkit.cli.align import align
 from segkit.cli.console import PLAIN, err
+from segkit.cli.corpora import corpora
+from segkit.cli.doctor import doctor
 from segkit.cli.extract import extract
-from segkit.cli.look import corpora, doctor, inspect, report, stats
-from segkit.cli.share import hydrate, publish
-from segkit.errors import SegkitError
+from segkit.cli.hydrate import hydrate
+from segkit.cli.inspect import inspect
+from segkit.cli.merge import merge
+from segkit.cli.publish import publish
+from segkit.cli.report import report
+from segkit.cli.settings import settings
+from segkit.cli.stats import stats
+from segkit.errors import SegkitError, SegkitWarning
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -18,16 +27,27 @@ app = typer.Typer(
     help="Segments of real two-party conversations for full-duplex speech models (arXiv 2606.11167).",
     epilog="Add --debug to any command for the traceback of an error.",
 )
-app.command(no_args_is_help=True)(extract)
-app.command(no_args_is_help=True)(align)
-app.command(no_args_is_help=True)(publish)
-app.command(no_args_is_help=True)(hydrate)
-for command in (corpora, stats, inspect, report, doctor):
-    app.command()(command)
+COMMANDS: list[Callable[..., None]] = [extract, align, publish, hydrate, merge]
+COMMANDS += [settings, corpora, stats, inspect, report, doctor]
+for command in COMMANDS:
+    app.command(no_args_is_help=command not in (settings, corpora, doctor))(command)
+
+
+def _note(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:
+    """Print a warning of segkit's own as a note; others as Python does."""
+    if issubclass(category, SegkitWarning):
+        err.print(f"Note: {message}", style="yellow", **PLAIN)
+    else:
+        _print_warning(message, category, *rest, **more)
+
+
+_print_warning = warnings.showwarning
 
 
 def main() -> NoReturn:
     """Run the command line: errors of segkit's own become a message and an exit code."""
+    warnings.showwarning = _note
+    warnings.simplefilter("always", SegkitWarning)  # a note stays a note under python -W error
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     try:

@@ -100,7 +100,7 @@ def incomplete(meeting: str, files: dict[str, list[Path]], agents: list[str]) ->
     if missing or len(agents) < 2:
         names = ", ".join(sorted(path.name for paths in files.values() for path in paths))
         lacking = ", ".join(missing) or "any two participants"
-        detail = f"found {names}, but no words of {lacking}: nobody knows when they speak"
+        detail = f"found {names}, but no words of {lacking}: so it is unknown when they speak"
         return Problem(meeting, "missing partner", detail)
     return None
 

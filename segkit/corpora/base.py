@@ -7,20 +7,26 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from segkit.errors import BadInputError, UsageError
 from segkit.schemas import Conversation, Problem, Track, Transcript
+from segkit.settings import Settings, setting
 
-OWN = "Recordings of one's own, of which there is no download: ask whoever made them."
-"""How to get what is no corpus."""
+OWN = "Your own recordings; there is nothing to download."
+"""How to get recordings that are not a corpus."""
 
 
-@dataclass(frozen=True)
-class NoOptions:
+class NoOptions(Settings):
     """For corpora without options."""
+
+
+class OwnOptions(Settings):
+    """For recordings that come without a corpus around them."""
+
+    language: str = setting("", "BCP 47 code of the recordings; empty when unknown")
+    licence: str = setting("unknown", "terms of the recordings: an SPDX identifier, or a name")
 
 
 class Corpus(ABC):
@@ -40,12 +46,15 @@ class Corpus(ABC):
     """SPDX identifier, or the name of the terms."""
     redistributable: ClassVar[bool]
     """Whether the audio may be published by someone who has a copy."""
+    licence_of_each: ClassVar[bool] = False
+    """Whether each recording has a licence of its own, which decides in the place of `redistributable`."""
     citation: ClassVar[str]
+    """Whom to cite; empty for recordings of which nothing is known."""
     how_to_get_it: ClassVar[str]
     tree: ClassVar[str]
     """The folder tree that `find` expects, drawn."""
-    Options: ClassVar[type] = NoOptions
-    """A frozen dataclass; its fields are set by `--set name=value`, its docstring documents them."""
+    Options: ClassVar[type[Settings]] = NoOptions
+    """Its fields are set by `--set corpus.name=value`."""
     needs_root: ClassVar[bool] = True
     """False for a corpus that makes its own recordings."""
 
@@ -56,7 +65,7 @@ class Corpus(ABC):
                 f"{self.name()!r}; `segkit corpora {self.name()}` shows its layout."
             )
         self.root = root
-        self.options = self.Options() if options is None else options
+        self.options: Any = self.Options() if options is None else options
 
     @classmethod
     def name(cls) -> str:
@@ -147,7 +156,7 @@ def read_json(path: Path, reason: str = "unreadable transcript") -> Any:
     """What a JSON file holds.
 
     Raises:
-        BadInputError: it cannot be read, or is no JSON.
+        BadInputError: it cannot be read, or is not JSON.
     """
     with reading(path, reason):
         return json.loads(path.read_bytes().decode("utf-8-sig"))

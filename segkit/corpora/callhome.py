@@ -8,12 +8,12 @@ audio file. A and B are channel 0 and 1; `B1` is a second speaker on channel 1.
 import re
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from segkit.corpora.base import Corpus, files_below, read_text, reading
 from segkit.errors import BadInputError, MissingExtraError
 from segkit.schemas import Conversation, Problem, Transcript
+from segkit.settings import Settings, setting
 
 AUDIO = re.compile(r"(?:[a-z]{2}_)?(?P<call>\d{4})\.(sph|wav|flac|mp3)", re.IGNORECASE)
 TRANSCRIPT = re.compile(r"[a-z]{2}_(?P<call>\d{4})\.txt|(?P<chat>\d{4})\.cha", re.IGNORECASE)
@@ -24,15 +24,10 @@ Entry = tuple[str, str, float | str | None, float | str | None]
 """Speaker, text, start_s, end_s."""
 
 
-@dataclass(frozen=True)
-class CallHomeOptions:
-    """Options of the corpus `callhome`.
+class CallHomeOptions(Settings):
+    """Options of the corpus `callhome`."""
 
-    Attributes:
-        language: BCP 47 code of the calls below the root.
-    """
-
-    language: str = "en"
+    language: str = setting("en", "BCP 47 code of the calls below the root")
 
 
 class CallHome(Corpus):

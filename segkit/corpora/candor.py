@@ -10,12 +10,13 @@ import io
 import re
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from segkit.corpora.base import Corpus, doubled, files_below, read_json, read_text, reading
-from segkit.errors import BadInputError, UsageError
+from segkit.errors import BadInputError
 from segkit.schemas import Conversation, Problem, Track, Transcript
+from segkit.settings import Settings, setting
 
 # Not `raw`: what each side recorded is put on one clock only in `processed`.
 FILE = re.compile(
@@ -29,16 +30,14 @@ TRANSCRIPTS = {
 }
 
 
-@dataclass(frozen=True)
-class CandorOptions:
-    """Options of the corpus `candor`.
+class CandorOptions(Settings):
+    """Options of the corpus `candor`."""
 
-    Attributes:
-        transcript: "words", or the turns of one of the three models: "audiophile" (until the other speaks),
-            "backbiter" (backchannels apart) or "cliffhanger" (sentences).
-    """
-
-    transcript: str = "words"
+    transcript: Literal["words", "audiophile", "backbiter", "cliffhanger"] = setting(
+        "words",
+        "words, or the turns of one of the three models: audiophile (until the other speaks), backbiter (backchannels "
+        "apart), cliffhanger (sentences)",
+    )
 
 
 class Candor(Corpus):
@@ -59,14 +58,11 @@ ROOT/any/depth/
     ├── processed/0020a0c5-1658-....mp3                   two channels; or else a video of each:
     ├── processed/5a73899f9cdd1800017786f0.mp4            optional with --vad transcript
     ├── transcription/transcribe_output.json              words
-    └── transcription/transcript_backbiter.csv            turns: --set transcript=backbiter"""
+    └── transcription/transcript_backbiter.csv            turns: --set corpus.transcript=backbiter"""
     Options = CandorOptions
 
     def find(self) -> Iterator[Conversation | Problem]:
         """A call for each folder that is named by a UUID."""
-        if self.options.transcript not in TRANSCRIPTS:
-            expected = ", ".join(TRANSCRIPTS)
-            raise UsageError(f"Option 'transcript' got {self.options.transcript!r}. Expected one of {expected}.")
         calls: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
         for path in files_below(self.root, ".json", ".csv", ".mp3", ".mp4"):
             if match := FILE.fullmatch(path.absolute().as_posix()):
@@ -79,7 +75,7 @@ ROOT/any/depth/
             return problem
         one = {name: paths[0] for name, paths in files.items()}
         if "metadata.json" not in one:
-            detail = f"found {', '.join(one)}, but no metadata.json, which tells who is on which channel"
+            detail = f"found {', '.join(one)}, but no metadata.json, which says who is on which channel"
             return Problem(call_id, "unreadable table", detail)
         try:
             left, right = users(one["metadata.json"])

@@ -84,7 +84,7 @@ def read_utterances(path: Path) -> Transcript:
             if text := spoken(text):
                 transcript.add(SIDES.index(side), text, start, end)
         elif line.strip() and not line.startswith("#"):
-            transcript.dropped["line that is no utterance"] += 1
+            transcript.dropped["line that is not an utterance"] += 1
     if not entries:
         raise BadInputError("unreadable transcript", f"{path.name}: no line is `start end A: text`")
     return transcript

@@ -6,24 +6,23 @@ candor and icc, the transcripts also hold the other party of the original conver
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from segkit.corpora.base import Corpus, files_below, read_json, reading
+from segkit.corpora.candor import Candor
 from segkit.schemas import Conversation, Problem, Track, Transcript
+from segkit.settings import Settings, setting
 
 
-@dataclass(frozen=True)
-class FullDuplexBenchOptions:
-    """Options of the corpus `full_duplex_bench`.
+class FullDuplexBenchOptions(Settings):
+    """Options of the corpus `full_duplex_bench`."""
 
-    Attributes:
-        model: what stands before `output.wav` and `output.json` in their names, where several models lie side by
-            side: `moshi_` for moshi_output.wav. Empty for output.wav.
-    """
-
-    model: str = ""
+    model: str = setting(
+        "",
+        "what stands before output.wav and output.json in their names, where several models lie side by side: moshi_ "
+        "for moshi_output.wav; empty for output.wav",
+    )
 
 
 class FullDuplexBench(Corpus):
@@ -32,6 +31,7 @@ class FullDuplexBench(Corpus):
     title = "Full-Duplex-Bench v1: 727 test inputs for full-duplex models, and their answers"
     licence = "CC-BY-NC-4.0 (candor, icc), MIT (synthetic); candor_* is cut from CANDOR, which may not be passed on"
     redistributable = False
+    licence_of_each = True
     citation = (
         "Lin, Lian, Li, Wang, Anumanchipalli, Liu, Lee (2025), Full-Duplex-Bench: a benchmark to evaluate "
         "full-duplex spoken dialogue models on turn-taking capabilities, arXiv 2503.04721"
@@ -71,7 +71,7 @@ ROOT/any/depth/candor_turn_taking/1/        or another set, another number
             (Track(next(audio)), Track(next(audio))),
             transcripts=tuple(folder / name for name in user + model + limits),
             language="en",
-            licence="MIT" if folder.parent.name.startswith("synthetic") else "CC-BY-NC-4.0",
+            licence=licence_of(folder.parent.name),
         )
 
     def transcript(self, conversation: Conversation) -> Transcript | None:
@@ -91,6 +91,16 @@ ROOT/any/depth/candor_turn_taking/1/        or another set, another number
                     # the brackets of [UH] and [UM] are CrisperWhisper's
                     transcript.add(int(path.name.endswith("output.json")), chunk["text"].strip(" []"), start_s, end_s)
         return transcript
+
+
+def licence_of(test_set: str) -> str:
+    """The licence of a test set, by the name of its folder.
+
+    >>> [licence_of(name) for name in ("synthetic_pause_handling", "icc_backchannel", "candor_turn_taking")]
+    ['MIT', 'CC-BY-NC-4.0', 'BetterUp CANDOR data licence']
+    """
+    source = test_set.partition("_")[0]
+    return {"synthetic": "MIT", "candor": Candor.licence}.get(source, "CC-BY-NC-4.0")
 
 
 def _chunks(content: Any) -> list[Any]:

@@ -4,43 +4,28 @@ The dataset is streamed, https://huggingface.co/docs/datasets/stream, and the au
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from segkit.corpora.base import Corpus, reading
+from segkit.corpora.base import Corpus, OwnOptions, reading
 from segkit.errors import BadInputError, UsageError
 from segkit.schemas import Conversation, Problem, Track
+from segkit.settings import setting
+from segkit.storage import whole
 
 
-@dataclass(frozen=True)
-class HubOptions:
-    """Options of the corpus `hub`.
+class HubOptions(OwnOptions):
+    """Options of the corpus `hub`."""
 
-    Attributes:
-        dataset: its name on the Hub, or a folder: relative to ROOT where it exists there, or absolute.
-        config: its configuration; empty for the only one.
-        split: its split.
-        audio: the column of stereo audio.
-        first: the column of the first speaker's mono audio; with `second`, instead of `audio`.
-        second: the column of the second speaker's mono audio.
-        id: the column that names a recording; empty: the number of the row.
-        speakers: the columns that name the two speakers, separated by a comma; empty when unknown.
-        language: BCP 47 code of the recordings; empty when unknown.
-        licence: terms of the recordings.
-    """
-
-    dataset: str = ""
-    config: str = ""
-    split: str = "train"
-    audio: str = "audio"
-    first: str = ""
-    second: str = ""
-    id: str = ""
-    speakers: str = ""
-    language: str = ""
-    licence: str = "unknown"
+    dataset: str = setting("", "its name on the Hub, or a folder: relative to ROOT where it exists there, or absolute")
+    config: str = setting("", "its configuration; empty for the only one")
+    split: str = setting("train", "its split")
+    audio: str = setting("audio", "the column of stereo audio")
+    first: str = setting("", "the column of the first speaker's mono audio; with `second`, instead of `audio`")
+    second: str = setting("", "the column of the second speaker's mono audio")
+    id: str = setting("", "the column that names a recording; empty: the number of the row")
+    speakers: str = setting("", "the columns that name the two speakers, separated by a comma; empty when unknown")
 
 
 class Hub(Corpus):
@@ -49,22 +34,26 @@ class Hub(Corpus):
     title = "A dataset of the Hugging Face Hub, streamed"
     licence = "that of the dataset"
     redistributable = False
+    licence_of_each = True
     citation = "that of the dataset"
     how_to_get_it = (
-        "--set dataset=user/name; a gated one after `hf auth login`. ROOT, a folder of yours, keeps the audio."
+        "--set corpus.dataset=user/name; a gated one after `hf auth login`. ROOT, a folder of yours, keeps the audio."
     )
     tree = """\
 ROOT/
 └── kept/user--name/CONFIG/SPLIT/    made here
-    ├── 0-audio-9f1c03aa.flac        the audio of row 0: two channels (--set audio=COLUMN)
-    ├── 0-left-5d0b7e12.wav          or two mono files (--set first=left --set second=right)
+    ├── 0-audio-9f1c03aa.flac        the audio of row 0: two channels (--set corpus.audio=COLUMN)
+    ├── 0-left-5d0b7e12.wav          or two mono files (--set corpus.first=left --set corpus.second=right)
     └── 0-right-c4a8f001.wav"""
     Options = HubOptions
 
     def find(self) -> Iterator[Conversation | Problem]:
         """Stream the rows; audio that is kept already is not written again."""
         if not self.options.dataset or bool(self.options.first) != bool(self.options.second):
-            raise UsageError("Expected --set dataset=user/name, and --set first=... with --set second=... or neither.")
+            raise UsageError(
+                "Expected --set corpus.dataset=user/name, and both --set corpus.first=... and --set corpus.second=..., "
+                "or neither."
+            )
         known: set[str] = set()
         try:
             for number, row in enumerate(self._rows()):
@@ -153,8 +142,6 @@ def kept(cell: dict[str, Any] | None, stem: Path, local: Path | None) -> Path | 
         name = f"{stem.name}-{blake2b(data, digest_size=4).hexdigest()}{Path(source.split('::')[0]).suffix}"
         copy = stem.with_name(name)
         if not copy.exists():
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            draft = copy.with_name(f".{copy.name}.tmp")
-            draft.write_bytes(data)
-            draft.replace(copy)
+            with whole(copy) as draft:
+                draft.write_bytes(data)
     return copy

@@ -10,12 +10,11 @@ import re
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from segkit.corpora.base import Corpus, files_below, reading
+from segkit.corpora.base import Corpus, OwnOptions, files_below, reading
 from segkit.errors import BadInputError, MissingExtraError
 from segkit.schemas import Conversation, Problem, Track, Transcript
 
@@ -24,25 +23,13 @@ CHANNELS = {0: 0, 1: 1, "A": 0, "B": 1}
 """The recipe for Fisher Spanish leaves letters in the channels of its supervisions (lhotse 1.33)."""
 
 
-@dataclass(frozen=True)
-class LhotseOptions:
-    """Options of the corpus `lhotse`.
-
-    Attributes:
-        language: BCP 47 code of the recordings; empty when unknown.
-        licence: terms of the recordings.
-    """
-
-    language: str = ""
-    licence: str = "unknown"
-
-
 class Lhotse(Corpus):
     """Every recording that a manifest holds, once; of cuts, their recordings, with what all the cuts say of them."""
 
     title = "Manifests of lhotse: recordings and supervisions, or cuts"
     licence = "that of the corpus"
     redistributable = False
+    licence_of_each = True
     citation = "Żelasko et al. (2021), Lhotse: a speech data representation library, arXiv 2110.12561"
     how_to_get_it = "`lhotse prepare CORPUS ...` makes the manifests; https://lhotse.readthedocs.io lists its corpora."
     tree = """\
@@ -51,7 +38,7 @@ ROOT/any/depth/
 ├── fisher_supervisions_train.jsonl.gz    optional: speakers; words from alignment["word"], else utterances
 └── fisher_cuts_train.jsonl.gz            or cuts that hold both
 Paths of audio are absolute, or relative to ROOT, or to the current folder."""
-    Options = LhotseOptions
+    Options = OwnOptions
 
     def find(self) -> Iterator[Conversation | Problem]:
         """Each recording, and each one that supervisions speak of."""
@@ -100,7 +87,7 @@ Paths of audio are absolute, or relative to ROOT, or to the current folder."""
         return next((path for folder in (self.root, Path.cwd()) if (path := folder / source).is_file()), None)
 
     def transcript(self, conversation: Conversation) -> Transcript | None:
-        """Words if all utterances have an alignment of words, else utterances; None if nobody transcribed them."""
+        """Words if all utterances have an alignment of words, else utterances; None without any."""
         utterances = [each for each in _supervisions(conversation.id, conversation.transcripts) if each.text]
         if not utterances:
             return None
@@ -151,14 +138,16 @@ def _check(recording: Any) -> None:
         detail = f"its channels are {channels}; 0 and 1 are expected, one speaker each"
         raise BadInputError(f"{len(channels)}-channel audio", detail)
     if kinds := {source.type for source in recording.sources} - {"file"}:
-        raise BadInputError("audio is no file", f"its source is of type {', '.join(kinds)}: write it to a file first")
+        raise BadInputError(
+            "audio is not a file", f"its source is of type {', '.join(kinds)}: write it to a file first"
+        )
     # resampling changes no times
     if changes := {each["name"] for each in recording.to_dict().get("transforms", [])} - {"Resample"}:
         raise BadInputError("audio is changed", f"it is made by {', '.join(changes)}; use the manifest before that")
 
 
 def _speakers(recording_id: str, manifests: Sequence[Path]) -> dict[int | None, str]:
-    """Who speaks most often on each track, if the supervisions can be read and tell."""
+    """Who speaks most often on each track, if the supervisions can be read and say so."""
     try:
         with reading(Path(recording_id)):
             told = Counter((_channel(each), each.speaker) for each in _supervisions(recording_id, manifests))
@@ -171,7 +160,7 @@ def _supervisions(recording_id: str, manifests: Sequence[Path]) -> list[Any]:
     """The supervisions of a recording, each once, their times counted from its start.
 
     Raises:
-        BadInputError: lhotse cannot read them, or they do not tell the channels.
+        BadInputError: lhotse cannot read them, or they do not say the channels.
     """
     found = {}
     for path in manifests:

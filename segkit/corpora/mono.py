@@ -1,41 +1,36 @@
-"""A folder of one-channel recordings of two speakers, told from each other by diarization."""
+"""A folder of one-channel recordings of two speakers, separated by diarization."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from segkit.audio import EXTENSIONS, probe
-from segkit.corpora.base import OWN, Corpus, doubled, recordings_below
+from segkit.corpora.base import OWN, Corpus, OwnOptions, doubled, recordings_below
 from segkit.errors import BadInputError
 from segkit.schemas import Conversation, Problem, Track
+from segkit.settings import setting
 
 
-@dataclass(frozen=True)
-class MonoOptions:
-    """Options of the corpus `mono`.
+class MonoOptions(OwnOptions):
+    """Options of the corpus `mono`."""
 
-    Attributes:
-        model: the pipeline of pyannote.audio that says who speaks when: its id on the Hub, or its configuration
-            here, a file or folder; empty for the weights that packages carry.
-        language: BCP 47 code of the recordings; empty when unknown.
-        licence: terms of the recordings.
-    """
-
-    model: str = ""
-    language: str = ""
-    licence: str = "unknown"
+    model: str = setting(
+        "",
+        "the pipeline of pyannote.audio that says who speaks when: its id on the Hub, or its configuration here, a "
+        "file or folder; empty for the weights that packages carry",
+    )
 
 
 class Mono(Corpus):
     """One-channel files at any depth below the root; both tracks of a conversation are the same channel.
 
-    Transcripts are not read: nobody says which of its speakers is which of diarization's.
+    Transcripts are not read: which of their speakers is which of diarization's is not known.
     """
 
     title = "A folder of one-channel recordings of two speakers"
-    licence = "yours"
+    licence = "yours: --set corpus.licence=..."
     redistributable = False
-    citation = "none"
+    licence_of_each = True
+    citation = ""
     how_to_get_it = f"{OWN} Two people speak in each, no more and no fewer."
     tree = """\
 ROOT/any/depth/

@@ -9,25 +9,11 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-from segkit.corpora.base import OWN, Corpus, doubled, files_below, read_json, read_text, reading
+from segkit.corpora.base import OWN, Corpus, OwnOptions, doubled, files_below, read_json, read_text, reading
 from segkit.errors import BadInputError
 from segkit.schemas import Conversation, Problem, Track, Transcript
-
-
-@dataclass(frozen=True)
-class MoshiFinetuneOptions:
-    """Options of the corpus `moshi_finetune`.
-
-    Attributes:
-        language: BCP 47 code of the recordings; empty when unknown.
-        licence: terms of the recordings.
-    """
-
-    language: str = ""
-    licence: str = "unknown"
 
 
 class MoshiFinetune(Corpus):
@@ -36,6 +22,7 @@ class MoshiFinetune(Corpus):
     title = "Data in the form of moshi-finetune: manifests of stereo files"
     licence = "yours"
     redistributable = False
+    licence_of_each = True
     citation = "Défossez et al. (2024), Moshi: a speech-text foundation model for real-time dialogue, arXiv 2410.00037"
     how_to_get_it = f"{OWN} https://github.com/kyutai-labs/moshi-finetune makes the words."
     tree = """\
@@ -44,7 +31,7 @@ ROOT/any/depth/
 └── calls/
     ├── 1.wav          two channels, left = the model; optional with --vad transcript
     └── 1.json         optional words: {"alignments": [["hi", [0.1, 0.3], "SPEAKER_MAIN"], ...]}"""
-    Options = MoshiFinetuneOptions
+    Options = OwnOptions
 
     def find(self) -> Iterator[Conversation | Problem]:
         """Each listed file once, named by its path without suffix."""

@@ -1,52 +1,49 @@
-"""Two mono files per conversation, told from each other by a file name pattern."""
+"""Two mono files per conversation, distinguished by a file name pattern."""
 
 import csv
 import re
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from segkit.corpora.base import OWN, Corpus, doubled, files_below
+from segkit.corpora.base import OWN, Corpus, OwnOptions, doubled, files_below
 from segkit.errors import UsageError
 from segkit.schemas import Conversation, Problem, Track
+from segkit.settings import setting
 
 
-@dataclass(frozen=True)
-class PairsOptions:
-    """Options of the corpus `pairs`.
+class PairsOptions(OwnOptions):
+    """Options of the corpus `pairs`."""
 
-    Attributes:
-        pattern: the two files of a conversation, relative to any folder below the root; `{id}`
-            stands for what they share, `*` for anything within a name.
-        offsets: where the files start on the shared clock, in seconds: two numbers for all
-            conversations ("0,1.25"), or a CSV file with a header and the columns id, first_s, second_s.
-        language: BCP 47 code of the recordings; empty when unknown.
-        licence: terms of the recordings.
-    """
-
-    pattern: str = "{id}_agent.wav,{id}_caller.wav"
-    offsets: str = "0,0"
-    language: str = ""
-    licence: str = "unknown"
+    pattern: str = setting(
+        "{id}_agent.wav,{id}_caller.wav",
+        "the two files of a conversation, relative to any folder below the root; {id} stands for what they share, * "
+        "for anything within a name",
+    )
+    offsets: str = setting(
+        "0,0",
+        'where the files start on the shared clock, in seconds: two numbers for all conversations ("0,1.25"), or a CSV '
+        "file with a header and the columns id, first_s, second_s",
+    )
 
 
 class Pairs(Corpus):
     """Pairs of mono files at any depth below the root."""
 
     title = "A folder of pairs of mono recordings"
-    licence = "yours"
+    licence = "yours: --set corpus.licence=..."
     redistributable = False
-    citation = "none"
+    licence_of_each = True
+    citation = ""
     how_to_get_it = OWN
     tree = """\
 ROOT/any/depth/
-├── 17_agent.wav     --set "pattern={id}_agent.wav,{id}_caller.wav"  (the default)
+├── 17_agent.wav     --set "corpus.pattern={id}_agent.wav,{id}_caller.wav"  (the default)
 ├── 17_caller.wav
-├── agent/17.wav     --set "pattern=agent/{id}.wav,caller/{id}.wav"
+├── agent/17.wav     --set "corpus.pattern=agent/{id}.wav,caller/{id}.wav"
 └── caller/17.wav
-A file that starts late: --set offsets=0,1.25 (seconds, for all), or --set offsets=offsets.csv with
+A file that starts late: --set corpus.offsets=0,1.25 (seconds, for all), or --set corpus.offsets=offsets.csv with
     id,first_s,second_s
     17,0,1.25"""
     Options = PairsOptions
@@ -83,7 +80,7 @@ A file that starts late: --set offsets=0,1.25 (seconds, for all), or --set offse
         sides = self.options.pattern.split(",")
         if len(sides) != 2 or any(side.count("{id}") != 1 for side in sides) or sides[0] == sides[1]:
             raise UsageError(
-                f"Setting 'pattern' got {self.options.pattern!r}. Expected two different file names with "
+                f"Setting 'corpus.pattern' got {self.options.pattern!r}. Expected two different file names with "
                 "{id} in each, separated by a comma, such as {id}_agent.wav,{id}_caller.wav."
             )
         return [
@@ -104,7 +101,7 @@ A file that starts late: --set offsets=0,1.25 (seconds, for all), or --set offse
             first_s, second_s = map(float, text.split(","))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(
-                f"Setting 'offsets' got {text!r} ({error}). Expected two numbers of seconds such as 0,1.25, "
+                f"Setting 'corpus.offsets' got {text!r} ({error}). Expected two numbers of seconds such as 0,1.25, "
                 "or a CSV file with the columns id,first_s,second_s."
             ) from None
         return {"": (first_s, second_s)}

@@ -7,26 +7,23 @@ is denoised against bleed; words are those of a speech recogniser, times in seco
 import re
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from segkit.corpora.base import Corpus, doubled, files_below, read_json, reading
-from segkit.errors import UsageError
 from segkit.schemas import Conversation, Problem, Track, Transcript
+from segkit.settings import Settings, setting
 
 FILE = re.compile(r"(?P<interaction>(?P<vendor>V\d+)_S\d+_I\d+)_(?P<participant>P\d+[A-Z]?)\.(?P<kind>wav|json)")
 LABELS = ("improvised", "naturalistic")
 
 
-@dataclass(frozen=True)
-class SeamlessOptions:
-    """Options of the corpus `seamless`.
+class SeamlessOptions(Settings):
+    """Options of the corpus `seamless`."""
 
-    Attributes:
-        label: take only interactions below folders of this name: "improvised" or "naturalistic"; empty for both.
-    """
-
-    label: str = ""
+    label: Literal["", "improvised", "naturalistic"] = setting(
+        "", "take only interactions below folders of this name; empty for both"
+    )
 
 
 class Seamless(Corpus):
@@ -55,8 +52,6 @@ ROOT/any/depth/
     def find(self) -> Iterator[Conversation | Problem]:
         """An interaction for each vendor, session and interaction that the files name."""
         wanted = self.options.label
-        if wanted not in ("", *LABELS):
-            raise UsageError(f"Option 'label' got {wanted!r}. Expected {' or '.join(LABELS)}, or nothing for both.")
         found: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
         for path in files_below(self.root, ".wav", ".json"):
             if (match := FILE.fullmatch(path.name)) and (not wanted or wanted in path.parts):
@@ -71,7 +66,7 @@ ROOT/any/depth/
         elif len(people) > 2:
             yield Problem(interaction, "more than two participants", f"found {', '.join(people)}, expected two")
         elif len(people) < 2:
-            yield Problem(interaction, "missing partner", f"found {', '.join(sorted(files))}, but nobody else")
+            yield Problem(interaction, "missing partner", f"found {', '.join(sorted(files))}, but no partner")
         else:
             transcripts = tuple(files[f"{person}.json"][0] for person in people if f"{person}.json" in files)
             if len(transcripts) == 1:

@@ -81,7 +81,7 @@ def read_table(path: Path) -> dict[str, Any]:
     """All calls of a release, which are read once in each worker and not for each of its thousands.
 
     Raises:
-        BadInputError: it is no such table.
+        BadInputError: it is not such a table.
     """
     table = read_json(path)
     with reading(path):

@@ -2,38 +2,30 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from segkit.audio import EXTENSIONS, probe
-from segkit.corpora.base import OWN, Corpus, doubled, files_below, read_json, reading, recordings_below
+from segkit.corpora.base import OWN, Corpus, OwnOptions, doubled, files_below, read_json, reading, recordings_below
 from segkit.errors import BadInputError
 from segkit.schemas import Conversation, Problem, Track, Transcript, Word
+from segkit.settings import setting
 
 
-@dataclass(frozen=True)
-class StereoOptions:
-    """Options of the corpus `stereo`.
+class StereoOptions(OwnOptions):
+    """Options of the corpus `stereo`."""
 
-    Attributes:
-        speakers: the labels of channel 0 and channel 1 in the JSON of words.
-        language: BCP 47 code of the recordings; empty when unknown.
-        licence: terms of the recordings.
-    """
-
-    speakers: str = "A,B"
-    language: str = ""
-    licence: str = "unknown"
+    speakers: str = setting("A,B", "the labels of channel 0 and channel 1 in the JSON of words")
 
 
 class Stereo(Corpus):
     """Two-channel files at any depth below the root."""
 
     title = "A folder of two-channel recordings"
-    licence = "yours"
+    licence = "yours: --set corpus.licence=..."
     redistributable = False
-    citation = "none"
+    licence_of_each = True
+    citation = ""
     how_to_get_it = OWN
     tree = """\
 ROOT/any/depth/
@@ -111,6 +103,8 @@ def read_words(path: Path, speakers: tuple[str, ...]) -> list[Word]:
             channel_of = {label: channel for channel, label in enumerate(speakers)}
         unknown = {label for label, *_ in rows} - channel_of.keys()
         if unknown:
-            detail = f"its speakers {sorted(unknown)} are not {list(speakers)}; name both with --set speakers=..."
+            detail = (
+                f"its speakers {sorted(unknown)} are not {list(speakers)}; name both with --set corpus.speakers=..."
+            )
             raise BadInputError("unknown speakers", f"{path.name}: {detail}")
         return [Word(channel_of[label], str(text), float(a), float(b)) for label, text, a, b in rows]

@@ -14,64 +14,49 @@ are missing; the same options give the same files in any order and any process.
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from segkit.corpora.base import Corpus
-from segkit.errors import BadInputError, UsageError
+from segkit.errors import BadInputError
 from segkit.schemas import Conversation, Intervals, Problem, Track, Transcript, Word
-from segkit.schemas.settings import added_later, fingerprint
+from segkit.settings import Settings, fingerprint, setting
 from segkit.synthesis import render
 from segkit.synthesis.voices import espeak_loader, voice_of
 
 GENERATOR = 1  # raise it when the same options make other recordings
 
 
-@dataclass(frozen=True)
-class SyntheticOptions:
-    """What is made.
+class SyntheticOptions(Settings):
+    """What is made."""
 
-    Attributes:
-        hours: of conversations in all; a larger number keeps what was rendered for a smaller one.
-        seed: another one makes other conversations, with the same voices.
-        minutes: length of each conversation.
-        rate_hz: sample rate, 8000 to 48000.
-        snr_db: level of the speech over white noise; inf: no noise.
-        crosstalk_db: gain at which each speaker leaks into the other's channel; -inf: none.
-        speakers: size of the pool, an even number. It consists of groups of four (two men, two
-            women) who talk among themselves only, so a split by groups is disjoint in speakers.
-        first_speaker: number of the first of the pool, even; from 200 on, none of the default's voices.
-    """
-
-    hours: float = 0.5
-    seed: int = 0
-    minutes: float = 5.0
-    rate_hz: int = 24000
-    snr_db: float = 35.0
-    crosstalk_db: float = -math.inf
-    speakers: int = 200
-    first_speaker: int = added_later(0)
-
-    def __post_init__(self) -> None:
-        """Raise `UsageError` for a value that makes no sense."""
-        allowed = {
-            "hours": (0 < self.hours < math.inf, "a positive number"),
-            "seed": (self.seed >= 0, "0 or more"),
-            "minutes": (0.5 <= self.minutes <= 120, "0.5 to 120"),
-            "rate_hz": (8000 <= self.rate_hz <= 48000, "8000 to 48000"),
-            "snr_db": (self.snr_db >= 0, "0 or more, or inf"),
-            "crosstalk_db": (self.crosstalk_db <= -6, "-6 or less, or -inf"),
-            "speakers": (self.speakers >= 2 and self.speakers % 2 == 0, "an even number of at least 2"),
-            "first_speaker": (self.first_speaker >= 0 and self.first_speaker % 2 == 0, "an even number, 0 or more"),
-        }
-        for name, (fine, expected) in allowed.items():
-            if not fine:
-                raise UsageError(
-                    f"Option {name} of the corpus synthetic is {getattr(self, name)!r}. Expected {expected}."
-                )
+    hours: float = setting(
+        0.5, "of conversations in all; a larger number keeps what was rendered for a smaller one", gt=0, lt=math.inf
+    )
+    seed: int = setting(0, "another one makes other conversations, with the same voices", ge=0)
+    minutes: float = setting(5.0, "length of each conversation", ge=0.5, le=120)
+    rate_hz: int = setting(24_000, "sample rate", ge=8000, le=48_000)
+    snr_db: float = setting(35.0, "level of the speech over white noise; inf: no noise", ge=0)
+    crosstalk_db: float = setting(
+        -math.inf, "gain at which each speaker leaks into the other's channel; -inf: none", le=-6
+    )
+    speakers: int = setting(
+        200,
+        "size of the pool, an even number; it consists of groups of four (two men, two women) who talk only among "
+        "themselves, so a split by groups is disjoint in speakers",
+        ge=2,
+        multiple_of=2,
+    )
+    first_speaker: int = setting(
+        0,
+        "number of the first of the pool, even; from 200 on, none of the default's voices",
+        added_later=True,
+        ge=0,
+        multiple_of=2,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +110,7 @@ class Synthetic(Corpus):
     citation = "segkit; speech by espeak-ng (https://github.com/espeak-ng/espeak-ng)"
     how_to_get_it = (
         'Nothing to get: pip install "segkit[synthetic]". ROOT is the folder to render into; '
-        "--set hours=2 --set rate_hz=8000 and so on choose what is made."
+        "--set corpus.hours=2 --set corpus.rate_hz=8000 and so on choose what is made."
     )
     tree = """\
 ROOT/
@@ -143,7 +128,7 @@ ROOT/
             MissingExtraError: some are not, and espeak-ng is not installed.
         """
         o = self.options
-        folder = self.root / fingerprint(GENERATOR, replace(o, hours=1.0))
+        folder = self.root / fingerprint(GENERATOR, o.changed({"hours": 1.0}))
         for index in range(max(1, round(o.hours * 60 / o.minutes))):
             wav = folder / f"{index:05d}.wav"
             first, second = (

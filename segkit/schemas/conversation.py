@@ -131,7 +131,7 @@ class Conversation:
 
     @property
     def speakers(self) -> tuple[str, str]:
-        """Names of the two speakers; an unknown one is nobody else's: `<recording>/<channel>`."""
+        """Names of the two speakers; an unknown one has a name of its own: `<recording>/<channel>`."""
         first, second = (t.speaker or f"{self.id}/{i}" for i, t in enumerate(self.tracks))
         return first, second
 

@@ -1,14 +1,13 @@
 """The four criteria of the method on one page: what counts as a segment of each axis.
 
-Source: arXiv 2606.11167, sections 3.3 and 4.1; the numbers stand in `segkit.schemas.settings`. X is
+Source: arXiv 2606.11167, sections 3.3 and 4.1; the numbers stand in `segkit.settings.extraction`. X is
 the user, Y the agent. A pattern is a row of consecutive utterances; the segment lasts from the
 start of its first utterance to the end of its last. Times are seconds; every criterion returns the
 candidates, shape (n, utterances in the pattern, 2), and names the reasons to drop some of them.
 
-    >>> from segkit.schemas import PRESETS
     >>> asks = np.array([[0.0, 2.5], [3.0, 6.0]])  # one utterance with a pause of 0.5 s
     >>> answers = np.array([[6.2, 12.0]])
-    >>> found = find_segments((asks, answers), PRESETS["paper"])
+    >>> found = find_segments((asks, answers), SegmentSettings())
     >>> [(str(s.axis), s.user, s.start_s, s.end_s) for s in found]
     [('pause', 0, 0.0, 6.0), ('turn_taking', 0, 0.0, 12.0)]
 """
@@ -19,13 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from segkit.schemas import Axis, Intervals, Segment, Settings
-from segkit.schemas.settings import (
-    BackchannelCriteria,
-    InterruptionCriteria,
-    PauseCriteria,
-    TurnTakingCriteria,
-)
+from segkit.schemas import Axis, Intervals, Segment
 from segkit.segmenters.timeline import (
     Speech,
     count_inside,
@@ -34,6 +27,13 @@ from segkit.segmenters.timeline import (
     seconds,
     speech,
     touching,
+)
+from segkit.settings import (
+    BackchannelCriteria,
+    InterruptionCriteria,
+    PauseCriteria,
+    SegmentSettings,
+    TurnTakingCriteria,
 )
 
 Patterns = NDArray[np.float64]
@@ -141,7 +141,7 @@ def consecutive(x: Speech, y: Speech, length: int) -> Patterns:
 
 
 def find_patterns(
-    activity: tuple[Intervals, Intervals], settings: Settings, axes: Iterable[Axis] = tuple(Axis)
+    activity: tuple[Intervals, Intervals], settings: SegmentSettings, axes: Iterable[Axis] = tuple(Axis)
 ) -> dict[tuple[Axis, int], Found]:
     """The candidates of every axis under both role assignments, keyed by (axis, track of the user).
 
@@ -167,7 +167,7 @@ def find_patterns(
 
 
 def describe(
-    axis: Axis, user: int, pattern: Intervals, activity: tuple[Intervals, Intervals], settings: Settings
+    axis: Axis, user: int, pattern: Intervals, activity: tuple[Intervals, Intervals], settings: SegmentSettings
 ) -> Segment:
     """One pattern, shape (k, 2), as a `Segment` with the events of its axis."""
     x, y = (speech(activity[track], settings.timeline) for track in (user, 1 - user))
@@ -181,7 +181,7 @@ def describe(
     )
 
 
-def find_segments(activity: tuple[Intervals, Intervals], settings: Settings) -> list[Segment]:
+def find_segments(activity: tuple[Intervals, Intervals], settings: SegmentSettings) -> list[Segment]:
     """All segments of a recording, sorted by axis, user and start; for notebooks and tests.
 
     `find_patterns` gives the same as arrays, without a Python object per segment.

@@ -3,7 +3,7 @@
 Without the name of a pipeline, the method is that of pyannote.audio (Bredin 2023, Interspeech, "pyannote.audio 2.1
 speaker diarization pipeline") with weights that packages carry, offline, and with the number of speakers given:
 
-1. pyannote segmentation 3.0 (Plaquet and Bredin 2023, arXiv 2310.13025) hears windows of 10 s and tells for each frame
+1. pyannote segmentation 3.0 (Plaquet and Bredin 2023, arXiv 2310.13025) hears windows of 10 s and says for each frame
    of 17 ms which of its own speakers speak, also at once. Who is who across windows it does not know.
 2. CAM++ (Wang et al. 2023, arXiv 2303.00332) makes a vector of the voice of each window's speakers, from where they
    speak alone.
@@ -29,16 +29,16 @@ from numpy.typing import NDArray
 
 from segkit.errors import MissingExtraError, UsageError, one_line
 from segkit.schemas import NO_INTERVALS, Intervals
+from segkit.segmenters.decision import FloatArray
 from segkit.segmenters.pyannote import load_model
 from segkit.segmenters.timeline import clip
-from segkit.segmenters.vad import FloatArray
 
 RATE_HZ = 16_000
 STEP_S = 1.0
 """From one window to the next. 2 s takes half the time, and the error rate on pyannote's sample goes from 5 to 7 %."""
 
 MIN_VOICE_FRAMES = 20
-"""The shortest speech of which a vector is made, in frames of 10 ms; what is shorter is nobody's."""
+"""The shortest speech of which a vector is made, in frames of 10 ms; what is shorter is left out."""
 
 SEGMENTATION = "models/pyannote_segmentation_3.0/pytorch_model.bin"
 CAMPPLUS = "models/speech_campplus_sv_zh_en_16k-common_advanced/campplus_cn_en_common.pt"

@@ -1,6 +1,6 @@
 """Voice activity with any segmentation model of pyannote.audio; needs the extra `diarize`.
 
-The model hears windows of a few seconds and tells for each frame of 17 ms who of its speakers speaks; speech is where
+The model hears windows of a few seconds and says for each frame of 17 ms which of its speakers speak; speech is where
 anybody does. Windows overlap by half and are averaged. Checkpoints of pyannote are pickles: they are read without
 executing them, which pyannote's own loader does not do.
 
@@ -21,8 +21,9 @@ import soxr
 import torch
 
 from segkit.errors import MissingExtraError, UsageError, one_line
-from segkit.schemas import Intervals, VadSettings
-from segkit.segmenters.vad import FloatArray, speech_intervals
+from segkit.schemas import Intervals
+from segkit.segmenters.decision import FloatArray, speech_intervals
+from segkit.settings import VadSettings
 
 if TYPE_CHECKING:
     from pyannote.audio import Model
@@ -114,7 +115,7 @@ def load_model(name: str = "") -> "Model":
             checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
             architecture = checkpoint["pyannote.audio"]["architecture"]
         except Exception as error:  # of many kinds
-            raise UsageError(f"{path.name} of {name!r} is no checkpoint of pyannote.audio: {error!r:.200}") from None
+            raise UsageError(f"{path.name} of {name!r} is not a checkpoint of pyannote.audio: {error!r:.200}") from None
     if not architecture["module"].startswith("pyannote.audio.models.segmentation."):
         raise UsageError(f"{name!r} is a {architecture['module']}. Expected a segmentation model of pyannote.audio.")
     model: Model = getattr(import_module(architecture["module"]), architecture["class"])(

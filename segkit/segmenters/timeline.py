@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segkit.schemas import Intervals
-from segkit.schemas.settings import TimelineSettings
+from segkit.settings import TimelineSettings
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -24,10 +24,10 @@ import soxr
 from numpy.typing import NDArray
 
 from segkit.errors import MissingExtraError, UsageError, one_line
-from segkit.schemas import Intervals, VadSettings, Word
-from segkit.schemas.settings import TimelineSettings
+from segkit.schemas import Intervals, Word
 from segkit.segmenters import vad
 from segkit.segmenters.timeline import merged, speech
+from segkit.settings import TimelineSettings, VadSettings
 
 ASR_HZ = 16_000
 

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segkit.schemas import NO_INTERVALS, Axis, Intervals
-from segkit.schemas.settings import TrustCriteria
 from segkit.segmenters.axes import Found
 from segkit.segmenters.timeline import common, covered_s, durations, seconds
+from segkit.settings import TrustCriteria
 
 REASONS = {
     "third_party_s": "somebody else speaks",

@@ -15,7 +15,6 @@ A backchannel event has `backchannels`; a turn_taking one `turn_end_s` and `gap_
 
 import json
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
@@ -26,6 +25,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from segkit.storage import whole, write_text
 from segkit.synthesis.labels import events
 from segkit.synthesis.phrases import BACKCHANNELS, TOPICS, talk
 from segkit.synthesis.script import Script, Utterance
@@ -122,12 +122,6 @@ def truth(utterances: list[Utterance], voices: tuple[Voice, Voice], rate_hz: int
 
 def write(wav: Path, audio: NDArray[np.int16], rate_hz: int, truth_path: Path, facts: dict[str, Any]) -> None:
     """Write both files whole or not at all, the truth last."""
-    wav.parent.mkdir(parents=True, exist_ok=True)
-    partial = wav.with_name(f".{wav.name}.{os.getpid()}.partial")
-    try:
-        soundfile.write(partial, audio, rate_hz, subtype="PCM_16", format="WAV")
-        partial.replace(wav)
-        partial.write_text(json.dumps(facts))
-        partial.replace(truth_path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole(wav) as draft:
+        soundfile.write(draft, audio, rate_hz, subtype="PCM_16", format="WAV")
+    write_text(truth_path, json.dumps(facts))

@@ -1,299 +1,45 @@
-"""Moshi's checkpoint files: find them on the Hub or in a folder, load them, export what became of them.
+"""The checkpoints of a run, which it resumes from: originals and moments of the optimiser, and the step.
 
-A checkpoint is what `moshi.models.loaders.CheckpointInfo` describes: `config.json` names the weights of
-the language model, of Mimi, and the text tokenizer. Only safetensors are read. With `"codec": "codec2-700c"`
-in place of Mimi's weights, a model hears and speaks through `segkit.train.codec2`, as nano does.
-
-With `"lora": true`, an adapter is what `lora_name` names, or else a `lora.safetensors` beside the config. With neither,
-the weights are whole, with an adapter merged into them: moshi-finetune writes the same config beside both.
+All chance is a function of the seed, the step, the segment and the completion, so a checkpoint holds no
+generator's state.
 """
 
 import json
-from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
-from typing import Any
+import shutil
 
-import torch
-from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, try_to_load_from_cache
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-)
-from moshi.models import loaders
-from moshi.models.compression import MimiModel
-from moshi.models.lm import LMModel
-from moshi.modules.lora import LoRALinear, replace_all_linear_with_lora
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from sentencepiece import SentencePieceProcessor
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
-from segkit.errors import UsageError
-from segkit.train.codec2 import CODEC2, Codec2
-from segkit.train.config import ModelConfig
-from segkit.train.tiny import write_tiny_moshi
+from segkit.errors import SegkitError
+from segkit.runs import RunFolder
+from segkit.storage import whole
+from segkit.train.optimiser import MasterAdamW
 
-MOSHI = "kyutai/moshiko-pytorch-bf16"
-FILES = {  # argument of CheckpointInfo: (name in config.json, name where the config has none)
-    "moshi_weights": ("moshi_name", loaders.MOSHI_NAME),
-    "mimi_weights": ("mimi_name", loaders.MIMI_NAME),
-    "tokenizer": ("tokenizer_name", loaders.TEXT_TOKENIZER_NAME),
-    "mimi_config_path": ("mimi_config_name", None),
-    "lora_weights": ("lora_name", None),
-}
-ADAPTER = "lora.safetensors"  # moshi-finetune's name for it, which its config.json does not tell
-
-HUB_ERRORS = HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError
-"""The Hub has not, gives not, or is not there."""
-
-UNFIT = TypeError, ValueError, KeyError, AssertionError, RuntimeError, OSError, SafetensorError
-"""What moshi raises on files that are not those of its models."""
+STATE, WEIGHTS = "state.json", "optimiser.safetensors"
 
 
-def open_checkpoint(policy: str, workdir: Path) -> "Checkpoint":
-    """Find a checkpoint's files.
+def save(folder: RunFolder, optimiser: MasterAdamW, done: int, keep: int) -> None:
+    """Write the checkpoint after `done` steps, and remove all but the last `keep`."""
+    with whole(folder.checkpoint(done)) as draft:
+        draft.mkdir()
+        save_file({k: t.contiguous().cpu() for k, t in optimiser.state().items()}, draft / WEIGHTS)
+        (draft / STATE).write_text(json.dumps({"done": done}))
+    for old in folder.checkpoints()[:-keep]:
+        shutil.rmtree(old)
 
-    Args:
-        policy: "nano" (inside segkit), "moshi", "tiny" (random weights), a folder, or an id on the Hub.
-        workdir: where "tiny" is written.
+
+def restore(folder: RunFolder, optimiser: MasterAdamW) -> int:
+    """Load the last checkpoint; returns how many steps were done, 0 without one.
 
     Raises:
-        UsageError: no such folder, nothing of that id to be had, or no Moshi.
+        SegkitError: it does not fit this model.
     """
-    if policy == "nano":
-        return _in_folder(Path(str(resources.files("segkit.train").joinpath("nano"))))
-    if policy == "tiny":
-        return _in_folder(write_tiny_moshi(workdir / "tiny-moshi"))
-    if (folder := Path(policy)).is_dir():
-        return _in_folder(folder)
-    hub_id = MOSHI if policy == "moshi" else policy
+    if not (found := folder.checkpoints()):
+        return 0
     try:
-        config_path = _on_hub(hub_id, "config.json")
-        config = json.loads(Path(config_path).read_text(encoding="utf-8")) if config_path else {}
-        if "codec" in config:
-            raise UsageError(f"{hub_id!r} has a codec without weights. Download it, and give its folder to --policy.")
-        adapter = _on_hub(hub_id, ADAPTER) if config.get("lora") and not config.get("lora_name") else None
-        info = loaders.CheckpointInfo.from_hf_repo(hub_id, config_path=config_path, lora_weights=adapter)
-    except HUB_ERRORS as error:
-        reason = (str(error).strip() or repr(error)).splitlines()[0]
-        raise UsageError(
-            f"--policy got {policy!r}: no such folder, and nothing from the Hub ({reason}). Expected nano, moshi, "
-            "tiny, a folder with a config.json, or an id on the Hub; for a gated model log in with `hf auth login`."
+        optimiser.load(load_file(found[-1] / WEIGHTS))
+        return int(json.loads((found[-1] / STATE).read_text())["done"])
+    except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
+        raise SegkitError(
+            f"{str(found[-1])!r} cannot be resumed from: {error}. Remove it to use the one before."
         ) from None
-    return Checkpoint(hub_id, info).checked()
-
-
-def _on_hub(hub_id: str, name: str) -> str | None:
-    """A file, or None if there is none: a Moshi 7B from before there were configs, or a model without an adapter."""
-    try:
-        return hf_hub_download(hub_id, name)
-    except LocalEntryNotFoundError:  # offline; that there is none may be known from before
-        if try_to_load_from_cache(hub_id, name) is _CACHED_NO_EXIST:
-            return None
-        raise
-    except EntryNotFoundError:
-        return None
-
-
-def _in_folder(folder: Path) -> "Checkpoint":
-    config_path = folder / "config.json"
-    try:
-        config = json.loads(config_path.read_text(encoding="utf-8"))
-        files = {"mimi_weights": Path()} | {  # Codec2 has no weights
-            argument: name if str(name).startswith("hf://") else folder / name.removeprefix("file://")
-            for argument, (key, fallback) in FILES.items()
-            if (name := config.get(key, fallback))
-        }
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise UsageError(
-            f"{str(folder)!r} holds no Moshi: config.json: {error}. Expected the files of a Moshi of the Hub."
-        ) from None
-    if config.get("lora") and (folder / ADAPTER).exists():
-        files.setdefault("lora_weights", folder / ADAPTER)
-    missing = {FILES[name][0]: path for name, path in files.items() if isinstance(path, Path) and not path.exists()}
-    if missing:
-        lacks = [f"{path} ({'' if key in config else 'the default of '}{key})" for key, path in missing.items()]
-        others = {path for path in folder.iterdir() if path.suffix in (".safetensors", ".model")} - {*files.values()}
-        raise UsageError(
-            f"{str(folder)!r} lacks {', '.join(lacks)}. In its config.json, set {', '.join(missing)} to a file's "
-            "name in the folder, or to hf://OWNER/NAME/FILE for a file on the Hub. Files in the folder that are not in "
-            f"use: {', '.join(sorted(path.name for path in others)) or 'none'}."
-        )
-    try:
-        info = loaders.CheckpointInfo.from_hf_repo("", **files, config_path=config_path)
-        codec = (info.lm_config or {}).pop("codec", "mimi")
-    except HUB_ERRORS as error:
-        raise UsageError(f"{str(folder)!r} names files that cannot be had from the Hub: {error}") from None
-    return Checkpoint(str(folder), info, codec).checked()
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A Moshi on disk."""
-
-    name: str
-    info: loaders.CheckpointInfo
-    codec_name: str = "mimi"
-
-    def checked(self) -> "Checkpoint":
-        """Itself, if it is a Moshi that can be trained.
-
-        Raises:
-            UsageError: it is not; says why.
-        """
-        config: dict[str, Any] = loaders._lm_kwargs if self.info.lm_config is None else self.info.lm_config
-        missing = [key for key in ("dim", "n_q", "dep_q", "card", "delays", "text_card") if key not in config]
-        mimi = self.info.mimi_weights if self.codec_name == "mimi" else None
-        weights = [p for p in (self.info.moshi_weights, mimi, self.info.lora_weights) if p]
-        reasons = {
-            f"its config.json has no {', '.join(missing)}": bool(missing),
-            f"it is of the type {self.info.model_type!r}": self.info.model_type != "moshi",
-            "it is conditioned on more than audio and text": bool(config.get("conditioners")),
-            "it does not listen and speak": not missing and not 0 < config["dep_q"] < config["n_q"],
-            "its text stream is delayed": not missing and config["delays"][0] != 0,
-            f"its codec is {self.codec_name!r}": self.codec_name not in ("mimi", CODEC2),
-            "its weights are quantised": bool(config.get("quantize")),
-            'its config.json names an adapter without "lora": true': bool(self.info.lora_weights)
-            and not config.get("lora"),
-            "its weights are not safetensors": any(p.suffix != ".safetensors" for p in weights),
-        }
-        for reason, holds in reasons.items():
-            if holds:
-                raise UsageError(
-                    f"--policy got {self.name!r}, which is no Moshi that segkit can train: {reason}. Expected a "
-                    f"full-duplex model as moshi loads it, such as {MOSHI}."
-                )
-        return self
-
-    @property
-    def rate_hz(self) -> int:
-        """Of the audio that the codec takes."""
-        if self.codec_name == CODEC2:
-            return Codec2.sample_rate
-        mimi: dict[str, Any] = self.info.mimi_config or loaders._mimi_config
-        return int(mimi["sample_rate"])
-
-    def lm(self, device: str, dtype: torch.dtype) -> LMModel:
-        """The language model; an adapter that the checkpoint has is merged into it."""
-        without_file = {} if self.info.lora_weights else {"lora": False}  # moshi would add adapters of random numbers
-        try:
-            self._check_adapter()
-            return self.info.get_moshi(device, dtype, fuse_lora=True, lm_kwargs_overrides=without_file)
-        except UNFIT as error:
-            raise self._unfit(error) from error
-
-    def _check_adapter(self) -> None:
-        """Refuse adapters inside the model's own weights, and a file that is not all of the configured adapter."""
-        weights, adapter = self.info.moshi_weights, self.info.lora_weights
-        if any(".lora_" in name for name in _shapes(weights)):
-            raise UsageError(
-                f"{str(weights)!r} holds adapters. Expected the model's weights alone, and the adapters merged into "
-                "them, or in a file of their own: lora_name in config.json."
-            )
-        if adapter is None:
-            return
-        found = _shapes(adapter)
-        lm = loaders.get_moshi_lm(None, self.info.lm_config, device="meta")
-        expected = {name: [*tensor.shape] for name, tensor in lm.state_dict().items()}
-        needed = {name for name in expected if ".lora_" in name}
-        wrong = [name for name in sorted(needed | found.keys()) if found.get(name) != expected.get(name)]
-        if wrong:
-            first = wrong[0]
-            raise UsageError(
-                f"{str(adapter)!r} is not the adapter that config.json describes: {len(wrong)} tensors are missing, "
-                f"of another shape, or not of this model. The first is {first}: found {found.get(first, 'none')}, "
-                f"expected {expected.get(first, 'none')}. Expected adapters of all linear layers, of rank lora_rank."
-            )
-
-    def codec(self, device: str) -> MimiModel | Codec2:
-        """The audio codec; Codec2 works on the CPU, wherever the model is."""
-        if self.codec_name == CODEC2:
-            return Codec2()
-        try:
-            return self.info.get_mimi(device)
-        except UNFIT as error:
-            raise self._unfit(error) from error
-
-    def tokenizer(self) -> SentencePieceProcessor:
-        """The text tokenizer."""
-        try:
-            return self.info.get_text_tokenizer()
-        except UNFIT as error:
-            raise self._unfit(error) from error
-
-    def _unfit(self, error: Exception) -> Exception:
-        if isinstance(error, torch.OutOfMemoryError):
-            return error
-        return UsageError(f"{self.name!r} cannot be loaded as a Moshi: {' '.join(str(error).split())[:300]}")
-
-
-def _shapes(path: Path) -> dict[str, list[int]]:
-    """Of the tensors in a file of safetensors."""
-    with safe_open(path, "pt") as file:
-        return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - not a dict
-
-
-def export(checkpoint: Checkpoint, lm: LMModel, model: ModelConfig, folder: Path) -> list[str]:
-    """Write what was trained, as `model.export` says, with a config that moshi's own tools load.
-
-    Returns:
-        The commands that run it: `moshi.server` and `moshi.run_inference`; none with Codec2, which they have not.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    info = checkpoint.info
-    lm_config: dict[str, Any] = dict(loaders._lm_kwargs if info.lm_config is None else info.lm_config)
-    for name in ("lora", "lora_rank", "lora_scaling"):
-        lm_config.pop(name, None)  # a former adapter is in the weights
-    config = lm_config | {"model_type": info.model_type, "lm_gen_config": info.lm_gen_config}
-    own = "lora.safetensors" if model.export == "lora" else "model.safetensors"
-    names = {
-        "moshi_name": info.moshi_weights,
-        "tokenizer_name": info.tokenizer,
-        "lora_name" if model.export == "lora" else "moshi_name": folder / own,
-    }
-    if checkpoint.codec_name == "mimi":
-        names["mimi_name"] = info.mimi_weights
-    else:
-        config |= {"codec": checkpoint.codec_name, "mimi_name": None}
-    # Not resolved: in the Hub's cache these are links to files without a suffix, by which moshi knows safetensors.
-    config |= {name: f"file://{path.absolute()}" for name, path in names.items()}
-    if info.mimi_config is not None:
-        (folder / "mimi.json").write_text(json.dumps(info.mimi_config, indent=2))
-        config["mimi_config_name"] = f"file://{(folder / 'mimi.json').absolute()}"
-    if model.export == "lora":
-        config |= {"lora": True, "lora_rank": model.lora_rank, "lora_scaling": model.lora_scaling}
-        weights = _adapter(lm, lm_config, model)
-    else:
-        weights = _merged(lm)
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, folder / own)
-    (folder / "config.json").write_text(json.dumps(config, indent=2))
-    if checkpoint.codec_name != "mimi":
-        return []
-    return [
-        f"python -m moshi.server --config-path {folder / 'config.json'}" + " --no_fuse_lora" * (model.export == "lora"),
-        f"python -m moshi.run_inference --config {folder / 'config.json'} INPUT.wav OUTPUT.wav",
-    ]
-
-
-def _merged(lm: LMModel) -> dict[str, torch.Tensor]:
-    """All weights, with adapters merged: W + scaling B A, summed in float32."""
-    weights = dict(lm.state_dict())
-    for name, module in lm.named_modules():
-        if isinstance(module, LoRALinear):
-            w, a, b = (weights.pop(f"{name}.{part}.weight") for part in ("frozen_W", "lora_A", "lora_B"))
-            weights[f"{name}.weight"] = (w.float() + module.scaling * (b.float() @ a.float())).to(w.dtype)
-    return weights
-
-
-def _adapter(lm: LMModel, lm_config: dict[str, Any], model: ModelConfig) -> dict[str, torch.Tensor]:
-    """The adapters; moshi expects one for every linear layer, so those that were not trained are zero."""
-    weights = {name: tensor for name, tensor in lm.state_dict().items() if ".lora_" in name}
-    shell = loaders.get_moshi_lm(None, lm_config, device="meta", dtype=lm.dtype)
-    replace_all_linear_with_lora(shell, model.lora_rank, model.lora_scaling)
-    for name, tensor in shell.state_dict().items():
-        if ".lora_" in name and name not in weights:
-            weights[name] = torch.zeros(tensor.shape, dtype=tensor.dtype)
-    return weights

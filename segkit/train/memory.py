@@ -10,22 +10,22 @@ import psutil
 import torch
 
 from segkit.errors import TrainingError
-from segkit.segmenters import vad
-from segkit.train.config import AlignConfig
-from segkit.train.policy import Policy
+from segkit.models.protocols import Trainable
+from segkit.segmenters.silero import GPU_FRAMES
+from segkit.settings import AlignSettings
 
 GIB = 1 << 30
 
 
-def estimate(policy: Policy, longest_s: float, config: AlignConfig) -> dict[str, int]:
+def estimate(policy: Trainable, longest_s: float, settings: AlignSettings) -> dict[str, int]:
     """Bytes by purpose, for a step of the longest segments with the longest context."""
     per_s = policy.rate_hz / policy.frame_samples
-    frames = round((config.sampling.opening_s + config.context.max_s + longest_s) * per_s) + 2
-    on_gpu, everything = policy.device.type == "cuda", config.groups * config.completions
-    rows = config.sampling.rows if on_gpu else min(config.sampling.rows, everything)
-    scored = config.completions if on_gpu else everything  # decoded audio goes to the CPU, group by group
-    parts = policy.memory(rows, frames, scored, config.optimiser.microbatch, round(longest_s * per_s))
-    return parts | {"scoring: speech detection": vad.GPU_FRAMES * 14_000 if on_gpu else 0}
+    frames = round((settings.context.max_s + longest_s) * per_s + len(policy.prologue.heard) / policy.frame_samples) + 2
+    on_gpu, everything = policy.device.type == "cuda", settings.groups * settings.completions
+    rows = settings.sampling.rows if on_gpu else min(settings.sampling.rows, everything)
+    scored = settings.completions if on_gpu else everything  # decoded audio goes to the CPU, group by group
+    parts = policy.memory(rows, frames, scored, settings.optimiser.microbatch, round(longest_s * per_s))
+    return parts | {"scoring: speech detection": GPU_FRAMES * 14_000 if on_gpu else 0}
 
 
 def peak(parts: dict[str, int]) -> int:
@@ -37,13 +37,13 @@ def peak(parts: dict[str, int]) -> int:
     return by_stage.pop("", 0) + max(by_stage.values(), default=0)
 
 
-def check(policy: Policy, longest_s: float, config: AlignConfig) -> None:
+def check(policy: Trainable, longest_s: float, settings: AlignSettings) -> None:
     """Compare the estimate with what is there.
 
     Raises:
         TrainingError: it will not fit; says how much is missing, and what helps.
     """
-    parts = estimate(policy, longest_s, config)
+    parts = estimate(policy, longest_s, settings)
     missing = peak(parts) - parts["weights"] - available(policy.device)  # the weights are loaded already
     if missing > 0:
         raise TrainingError(
@@ -81,10 +81,10 @@ def peak_gib(device: torch.device) -> float:
 
 
 @contextmanager
-def explained(policy: Policy, longest_s: float, config: AlignConfig) -> Iterator[None]:
+def explained(policy: Trainable, longest_s: float, settings: AlignSettings) -> Iterator[None]:
     """Make an out-of-memory error within say what helps."""
     try:
         yield
     except torch.OutOfMemoryError as error:
-        parts = estimate(policy, longest_s, config)
+        parts = estimate(policy, longest_s, settings)
         raise TrainingError(f"Out of memory ({str(error).split('. ')[0]}). {advice(parts)}") from None

@@ -5,7 +5,7 @@ applied to it directly, it would be lost. So each weight that is not float32 has
 are applied there, and the weight is its rounded copy. Gradients of a minibatch add up in float32, too.
 
     >>> weight = torch.nn.Parameter(torch.ones(1, dtype=torch.bfloat16))
-    >>> optimiser = MasterAdamW({"w": weight}, OptimiserConfig(lr=1e-4, weight_decay=0.0), steps=1000)
+    >>> optimiser = MasterAdamW({"w": weight}, OptimiserSettings(lr=1e-4, weight_decay=0.0), steps=1000)
     >>> for _ in range(100):
     ...     (3 * weight).sum().backward()
     ...     optimiser.accumulate()
@@ -20,7 +20,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from segkit.train.config import OptimiserConfig
+from segkit.settings import OptimiserSettings
 
 MOMENTS = "exp_avg", "exp_avg_sq", "step"
 
@@ -28,16 +28,16 @@ MOMENTS = "exp_avg", "exp_avg_sq", "step"
 class MasterAdamW:
     """AdamW with a float32 original of every weight, a cosine schedule, and clipping of the gradient's norm."""
 
-    def __init__(self, weights: Mapping[str, nn.Parameter], config: OptimiserConfig, steps: int) -> None:
-        self.weights, self.config, self.steps = weights, config, steps
+    def __init__(self, weights: Mapping[str, nn.Parameter], settings: OptimiserSettings, steps: int) -> None:
+        self.weights, self.settings, self.steps = weights, settings, steps
         self.originals = {
             name: w if w.dtype == torch.float32 else nn.Parameter(w.detach().float()) for name, w in weights.items()
         }
         self.adam = torch.optim.AdamW(
             self.originals.values(),
-            lr=config.lr,
-            betas=(config.beta1, config.beta2),
-            weight_decay=config.weight_decay,
+            lr=settings.lr,
+            betas=(settings.beta1, settings.beta2),
+            weight_decay=settings.weight_decay,
             foreach=False,  # all weights at once would need copies of all of them
         )
 
@@ -48,11 +48,11 @@ class MasterAdamW:
 
     def learning_rate(self, step: int) -> float:
         """Linear warm-up, then half a cosine from `lr` at the first step to zero after the last."""
-        warmup = self.config.warmup_steps
+        warmup = self.settings.warmup_steps
         if step < warmup:
-            return self.config.lr * (step + 1) / (warmup + 1)
+            return self.settings.lr * (step + 1) / (warmup + 1)
         progress = (step - warmup) / max(self.steps - warmup, 1)
-        return self.config.lr * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+        return self.settings.lr * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
     def accumulate(self) -> None:
         """Add the gradients of the weights to those of their originals; a float32 weight has done so itself."""
@@ -74,7 +74,7 @@ class MasterAdamW:
         """
         for group in self.adam.param_groups:
             group["lr"] = self.learning_rate(step)
-        grad_norm = float(nn.utils.clip_grad_norm_(self.originals.values(), self.config.max_grad_norm))
+        grad_norm = float(nn.utils.clip_grad_norm_(self.originals.values(), self.settings.max_grad_norm))
         if math.isfinite(grad_norm):
             self.adam.step()
             for name, weight in self.weights.items():

@@ -9,23 +9,25 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
 from segkit.alignment.objective import Loss, grpo, token_log_probs
 from segkit.errors import TrainingError
-from segkit.train.config import AlignConfig
+from segkit.models.protocols import Completions, Trainable
+from segkit.rollouts.scenes import Scene
+from segkit.settings import AlignSettings
+from segkit.tasks import Hook
 from segkit.train.optimiser import MasterAdamW
-from segkit.train.policy import Completions, Hook, Policy
-from segkit.train.scenes import Scene
-from segkit.train.scoring import Scored
 
 LARGEST_MISMATCH = 0.5
 """Nats between sampling and teacher forcing, on average; rounding in bfloat16 gives a tenth of it."""
 
 UNCERTAIN = math.log(0.5)
-"""A token less likely than this was no matter of course. Most are: where all is padding, any slip looks right."""
+"""A token less likely than this was uncertain. Most are not: where all is padding, any mistake looks right."""
 
 ROUNDING = 1 / 64
 """Of the largest logit: four units in the last place of bfloat16."""
@@ -52,32 +54,32 @@ class Batch:
 
 
 def update(
-    policy: Policy,
+    policy: Trainable,
     optimiser: MasterAdamW,
     scenes: Sequence[Scene],
     groups: Sequence[Completions],
-    scored: Sequence[Scored],
-    config: AlignConfig,
+    advantages: Sequence[NDArray[np.float64]],
+    settings: AlignSettings,
     step: int,
     hook: Hook,
 ) -> dict[str, float]:
     """All updates of a step: each sees `minibatch` completions of every group; returns what to watch.
 
     Raises:
-        TrainingError: the loss or the gradient is no number, or one of the checks fails.
+        TrainingError: the loss or the gradient is NaN or infinite, or one of the checks fails.
     """
     with policy.updating():
-        minibatches = list(_minibatches(scenes, groups, scored, config, policy.device))
+        minibatches = list(_minibatches(scenes, groups, advantages, settings, policy.device))
         if not optimiser.updated:
             _check_reference(policy, minibatches[0][0])
-        old = [[_old_log_probs(policy, batch, config) for batch in batches] for batches in minibatches]
+        old = [[_old_log_probs(policy, batch, settings) for batch in batches] for batches in minibatches]
         facts = {"loss": 0.0, "kl": 0.0, "clipped": 0.0, "ratio_off": 0.0, "grad_norm": 0.0}
         facts["mismatch"] = _mismatch(minibatches, old, step)
         for u, (batches, before) in enumerate(zip(minibatches, old, strict=True)):
             hook("updating", u, len(minibatches))
             for batch, log_probs in zip(batches, before, strict=True):
-                share = len(batch.axes) / (len(groups) * config.minibatch)
-                loss = _backward(policy, batch, log_probs, share, config)
+                share = len(batch.axes) / (len(groups) * settings.minibatch)
+                loss = _backward(policy, batch, log_probs, share, settings)
                 optimiser.accumulate()
                 if not math.isfinite(float(loss.loss)):
                     raise TrainingError(_diverged("loss", float(loss.loss), step, batch.axes))
@@ -96,12 +98,12 @@ def update(
                 raise TrainingError(_diverged("gradient", grad_norm, step, axes))
             facts["grad_norm"] += grad_norm / len(minibatches)
         hook("updating", len(minibatches), len(minibatches))
-    if not facts["grad_norm"] and any(group.advantages.any() for group in scored):
+    if not facts["grad_norm"] and any(each.any() for each in advantages):
         raise TrainingError(f"Step {step + 1}: some completions are better than others, yet the gradient is zero.")
     return facts
 
 
-def _backward(policy: Policy, batch: Batch, old_log_probs: Tensor, share: float, config: AlignConfig) -> Loss:
+def _backward(policy: Trainable, batch: Batch, old_log_probs: Tensor, share: float, settings: AlignSettings) -> Loss:
     """The loss of a batch, and its gradient times the batch's share of the minibatch."""
     with torch.no_grad(), policy.reference():
         reference = policy.text_logits(batch.completions)
@@ -112,16 +114,16 @@ def _backward(policy: Policy, batch: Batch, old_log_probs: Tensor, share: float,
         old_log_probs,
         batch.advantages,
         batch.scored,
-        config.sampling.text_temperature,
-        config.objective.clip,
-        config.objective.beta,
+        settings.sampling.text_temperature,
+        settings.objective.clip,
+        settings.objective.beta,
     )
     (loss.loss * share).backward()
     return loss._replace(loss=loss.loss.detach())
 
 
 @torch.no_grad()
-def _check_reference(policy: Policy, batch: Batch) -> None:
+def _check_reference(policy: Trainable, batch: Batch) -> None:
     """Before the first update of a run, policy and reference are the same, to the bit, as their kernels are.
 
     In bfloat16, kernels may take another path for a copy at another address: there, rounding is allowed for.
@@ -132,16 +134,16 @@ def _check_reference(policy: Policy, batch: Batch) -> None:
     if off > (0 if reference.dtype == torch.float32 else ROUNDING * reference.abs().max()):
         raise TrainingError(
             f"Before the first update, the policy's logits are off the reference's by up to {float(off):.3g}, so the "
-            "KL divergence is not 0. Expected none: weights that nobody trained are in the policy, such as those of an "
+            "KL divergence is not 0. Expected none: there are untrained weights in the policy, such as those of an "
             "adapter that was never loaded."
         )
 
 
 @torch.no_grad()
-def _old_log_probs(policy: Policy, batch: Batch, config: AlignConfig) -> Tensor:
+def _old_log_probs(policy: Trainable, batch: Batch, settings: AlignSettings) -> Tensor:
     """Of the sampled text, under the weights that sampled it, (B, T)."""
     logits = policy.text_logits(batch.completions)
-    return token_log_probs(logits, batch.completions.text, config.sampling.text_temperature)
+    return token_log_probs(logits, batch.completions.text, settings.sampling.text_temperature)
 
 
 def _mismatch(minibatches: Sequence[list[Batch]], old: Sequence[list[Tensor]], step: int) -> float:
@@ -169,24 +171,24 @@ def _mismatch(minibatches: Sequence[list[Batch]], old: Sequence[list[Tensor]], s
 def _minibatches(
     scenes: Sequence[Scene],
     groups: Sequence[Completions],
-    scored: Sequence[Scored],
-    config: AlignConfig,
+    advantages: Sequence[NDArray[np.float64]],
+    settings: AlignSettings,
     device: torch.device,
 ) -> Iterator[list[Batch]]:
     """For each update, `minibatch` completions of every group, `microbatch` of about one length at a time."""
-    size = config.optimiser.microbatch
+    size = settings.optimiser.microbatch
     by_length = sorted(range(len(groups)), key=lambda g: scenes[g].frames)
-    for first in range(0, config.completions, config.minibatch):
-        chosen = [(g, i) for g in by_length for i in range(first, first + config.minibatch)]
+    for first in range(0, settings.completions, settings.minibatch):
+        chosen = [(g, i) for g in by_length for i in range(first, first + settings.minibatch)]
         chunks = [chosen[k : k + size] for k in range(0, len(chosen), size)]
-        yield [_batch(chunk, scenes, groups, scored, device) for chunk in chunks]
+        yield [_batch(chunk, scenes, groups, advantages, device) for chunk in chunks]
 
 
 def _batch(
     chosen: Sequence[tuple[int, int]],
     scenes: Sequence[Scene],
     groups: Sequence[Completions],
-    scored: Sequence[Scored],
+    advantages: Sequence[NDArray[np.float64]],
     device: torch.device,
 ) -> Batch:
     frames = max(scenes[g].frames for g, _ in chosen)
@@ -197,7 +199,7 @@ def _batch(
     clock = torch.arange(frames, device=device)
     return Batch(
         Completions.concatenate(rows),
-        torch.tensor([scored[g].advantages[i] for g, i in chosen], dtype=torch.float32, device=device),
+        torch.tensor([advantages[g][i] for g, i in chosen], dtype=torch.float32, device=device),
         torch.stack([(clock >= scenes[g].start_frame) & (clock < scenes[g].frames) for g, _ in chosen]),
         tuple(scenes[g].axis for g, _ in chosen),
     )

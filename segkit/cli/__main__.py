@@ -1,5 +1,0 @@
-"""`python -m segkit.cli`."""
-
-from segkit.cli import main
-
-main()

@@ -1,0 +1,1 @@
+"""A dataset folder: read it, write it, say what is in it and under which terms."""

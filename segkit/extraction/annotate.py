@@ -1,0 +1,177 @@
+"""First stage: every recording becomes a row of `annotations/`: who spoke when, and the words.
+
+Recordings are worked on in chunks, one Parquet file each. A chunk's file name is a hash of what went
+into it (the recordings, the sizes of their files, their transcripts, the settings of VAD and ASR), so a
+later run with other thresholds, or one that was interrupted, finds what is done, whatever the number of
+workers.
+"""
+
+import os
+from functools import lru_cache
+from hashlib import file_digest
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from segkit import corpora
+from segkit.audio import Recording
+from segkit.dataset.rows import read, write_annotations
+from segkit.errors import BadInputError, SegkitError
+from segkit.extraction import words
+from segkit.extraction.job import Job
+from segkit.extraction.listen import UNEXPECTED, detect_speech, diarizer, noting, tell_apart
+from segkit.schemas import Conversation, Track
+from segkit.schemas.arrow import ANNOTATIONS, SCHEMA_VERSION
+from segkit.segmenters import vad
+from segkit.settings import fingerprint
+
+CHUNK_RECORDINGS = 8
+CHUNK_BYTES = 256 << 20
+PASSING = {"file cannot be opened", words.FAILED, UNEXPECTED}
+"""Problems that need not lie in the recording: a chunk with one of them is worked on again."""
+
+
+def chunks(job: Job, conversations: list[Conversation]) -> dict[Path, list[Conversation]]:
+    """Consecutive recordings in groups of a few, keyed by the file that their rows go to.
+
+    The grouping depends on the list alone: the VAD sees the same batches in every run.
+    """
+    groups: list[list[Conversation]] = [[]]
+    filled = 0
+    for conversation in conversations:
+        size = sum(map(_size, conversation.audio))
+        if len(groups[-1]) == CHUNK_RECORDINGS or (groups[-1] and filled + size > CHUNK_BYTES):
+            groups.append([])
+            filled = 0
+        groups[-1].append(conversation)
+        filled += size
+    return {_part_path(job, group): group for group in groups if group}
+
+
+def is_done(part: Path) -> bool:
+    """Whether a chunk has been annotated, and nothing in it failed that may go well another time."""
+    try:
+        columns = read(part, ["problem", "transcript_problem"]).columns
+    except SegkitError:
+        return False
+    return not any(PASSING & set(column.to_pylist()) for column in columns)
+
+
+def _part_path(job: Job, group: list[Conversation]) -> Path:
+    made_here = not corpora.get(job.corpus).needs_root  # then a file follows from its name, and may not exist yet
+    inputs = [
+        (
+            c.id,
+            [(relative(job, t.path), t.channel, t.offset_s, t.speaker) for t in c.tracks],
+            [(relative(job, path), _size(path)) for path in c.audio if not made_here],
+            [(relative(job, path), _content(path)) for path in c.transcripts if not made_here],
+        )
+        for c in group
+    ]
+    s = job.settings
+    name = fingerprint(SCHEMA_VERSION, job.corpus, job.options, s.vad, s.asr, s.needs_audio, inputs)
+    return job.folder.annotations / f"{name}.parquet"
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _content(path: Path) -> str:
+    """A hash of a transcript: a correction may leave its size as it was."""
+    facts = path.stat() if path.exists() else None
+    return "" if facts is None else _hash(path, facts.st_size, facts.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)  # many recordings can share a transcript
+def _hash(path: Path, size: int, mtime_ns: int) -> str:
+    try:
+        with path.open("rb") as file:
+            return file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+def relative(job: Job, path: Path | None) -> str | None:
+    """A source path as the dataset names it: from the root of the corpus."""
+    return None if path is None else Path(os.path.relpath(path, job.root)).as_posix()
+
+
+def annotate(job: Job, group: list[Conversation], part: Path, device: str = "cpu") -> None:
+    """Annotate the recordings of one chunk and write their rows to `part`. Runs in a worker."""
+    corpus = job.open_corpus()
+    rows = {c.id: _empty_row(job, c) for c in group}
+    opened: dict[str, Recording] = {}
+    for conversation in group:
+        row = rows[conversation.id]
+        with noting(row, "problem"):
+            if job.settings.needs_audio:
+                corpus.prepare(conversation)
+                opened[conversation.id] = recording = Recording(conversation.tracks)
+                _fill_facts(row, recording)
+        if row["problem"] is None:
+            with noting(row, "transcript_problem"):
+                words.fill(row, corpus.transcript(conversation))
+    if job.settings.vad.backend == "transcript":
+        for row in rows.values():
+            with noting(row, "problem"):
+                words.fill_activity(row, job.settings.vad.min_silence_s)
+    else:
+        apart = {key: recording for key, recording in opened.items() if rows[key]["derived"] is None}
+        detect_speech(vad.load(job.settings.vad, device), rows, apart)
+        if mixed := {key: opened[key] for key in opened.keys() - apart.keys()}:
+            tell_apart(diarizer(job.options.model, device), job.settings.vad, rows, mixed)
+    for row in rows.values():
+        with noting(row, "problem"):
+            _expect_two_speakers(row)
+    words.transcribe(job.settings.asr, rows, opened, device)
+    write_annotations(part, pa.concat_tables(map(_as_table, rows.values())))
+
+
+def _as_table(row: dict[str, Any]) -> pa.Table:
+    """One row; if an adapter gave a value that a column cannot hold, the row of a recording with that problem."""
+    with noting(row, "problem"):
+        return pa.Table.from_pylist([row], schema=ANNOTATIONS)
+    known = {name: row[name] for name in ("recording_id", "corpus", "problem", "detail")}
+    return pa.Table.from_pylist([known], schema=ANNOTATIONS)
+
+
+def _empty_row(job: Job, conversation: Conversation) -> dict[str, Any]:
+    tracks = [
+        {"path": relative(job, t.path), "channel": t.channel, "offset_s": t.offset_s, "speaker": speaker}
+        for t, speaker in zip(conversation.tracks, conversation.speakers, strict=True)
+    ]
+    known = {
+        "recording_id": conversation.id,
+        "corpus": conversation.corpus,
+        "language": conversation.language,
+        "licence": conversation.licence,
+        "derived": conversation.derived,
+        "tracks": tracks,
+    }
+    return dict.fromkeys(ANNOTATIONS.names) | known
+
+
+def _fill_facts(row: dict[str, Any], recording: Recording) -> None:
+    row["duration_s"] = recording.duration_s
+    for track, info in zip(row["tracks"], recording.infos, strict=True):
+        track |= {"rate_hz": info.rate_hz, "frames": info.frames}
+
+
+def _expect_two_speakers(row: dict[str, Any]) -> None:
+    if row["problem"] is not None:
+        return
+    if row["audio_hash"] and len(set(row["audio_hash"])) == 1 and row["derived"] is None:
+        raise BadInputError("both channels are the same", "expected one speaker per channel, found one signal on both")
+    for channel, activity in enumerate(row["activity"]):
+        if not activity:
+            raise BadInputError("silent track", f"found no speech on track {channel}, expected two speakers")
+
+
+def tracks_of(row: dict[str, Any], root: Path) -> tuple[Track, Track]:
+    """The tracks of an annotated recording, as they were found."""
+    first, second = (
+        Track(t["path"] and root / t["path"], t["channel"], t["offset_s"], t["speaker"]) for t in row["tracks"]
+    )
+    return first, second

@@ -1,0 +1,1 @@
+"""Full-duplex models: what they can do, and where their files are."""

@@ -3,7 +3,7 @@
 # make test    formatting, lint, types, import order, tests
 
 # Threads of small models on busy cores are ten times slower.
-export OMP_NUM_THREADS ?= 1
+demo test: export OMP_NUM_THREADS = 1
 
 UV := $(shell command -v uv || echo .uv/bin/uv)
 RUN := .venv/bin

@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from segkit.api import align, extract, hydrate, merge, open_dataset, open_run, publish, report
     from segkit.dataset.dataset import Dataset, SegmentRow
-    from segkit.errors import SegkitError, UsageError
+    from segkit.errors import NothingUsableError, SegkitError, SegkitWarning, TrainingError, UsageError
     from segkit.models.open import open_model
     from segkit.runs import Run
     from segkit.schemas import Axis
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "segkit.api": "align extract hydrate merge open_dataset open_run publish report",
     "segkit.dataset.dataset": "Dataset SegmentRow",
-    "segkit.errors": "SegkitError UsageError",
+    "segkit.errors": "NothingUsableError SegkitError SegkitWarning TrainingError UsageError",
     "segkit.models.open": "open_model",
     "segkit.runs": "Run",
     "segkit.schemas": "Axis",
@@ -39,11 +39,14 @@ __all__ = [
     "Dataset",
     "ExtractionSettings",
     "ModelSettings",
+    "NothingUsableError",
     "RewardSettings",
     "Run",
     "SamplingSettings",
     "SegkitError",
+    "SegkitWarning",
     "SegmentRow",
+    "TrainingError",
     "UsageError",
     "align",
     "extract",

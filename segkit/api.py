@@ -2,7 +2,8 @@
 
 Paths are text or `Path`. Settings are an object (`ExtractionSettings`, `AlignSettings`), or values by dotted name as
 `--set` takes them, such as `{"pause.tau_min_s": 3}`; `segkit settings` lists them all. `hook` is called with the
-progress (`segkit.tasks.Hook`). Errors that segkit raises on purpose are a `segkit.SegkitError`.
+progress (`segkit.tasks.Hook`). Errors that segkit raises on purpose are a `segkit.SegkitError`; a settings object made
+with a value out of range raises pydantic's `ValidationError`.
 """
 
 import re
@@ -10,7 +11,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -21,7 +22,7 @@ from segkit.runs import Run, RunFolder
 from segkit.settings import AlignSettings, ExtractionSettings
 from segkit.settings.base import flat
 from segkit.settings.training import align_settings, differences
-from segkit.tasks import Hook, nobody
+from segkit.tasks import Hook, cores, nobody
 
 AnyPath: TypeAlias = str | PathLike[str]
 Values: TypeAlias = Mapping[str, Any]
@@ -51,9 +52,9 @@ def extract(
         output: the dataset folder to write.
         settings: what is to be found and kept; among values, those of the corpus have the prefix "corpus.".
         options: of the corpus, by name; the same without the prefix.
-        preset: what values start from: "paper" or "paper-literal".
-        workers: processes on this machine. With more than one, a script needs `if __name__ == "__main__":` around its
-            own code, as always with `multiprocessing`.
+        preset: what values start from, "paper" or "paper-literal"; not used if `settings` is an object.
+        workers: processes on this machine; 0: one per core. With more than one, a script needs
+            `if __name__ == "__main__":` around its own code, as always with `multiprocessing`.
         engine: "local", or "ray" for a cluster.
         device: where Silero runs: "cpu" or "cuda".
         overwrite: replace the segments of a run with other settings.
@@ -71,7 +72,7 @@ def extract(
         job = replace(Job.asked(corpus, _path(root), Path(output), values), settings=settings)
     else:
         job = Job.asked(corpus, _path(root), Path(output), flat(settings or {}) | values, preset)
-    run(job, workers, engine, device, overwrite, hook)
+    run(job, workers or cores(), engine, device, overwrite, hook)
     return Dataset(job.out)
 
 
@@ -114,7 +115,7 @@ def align(
     dataset: AnyPath | Dataset,
     run: AnyPath,
     *,
-    policy: str = "nano",
+    policy: AnyPath = "nano",
     settings: AlignSettings | Values | None = None,
     preset: str | None = None,
     device: str = "auto",
@@ -128,7 +129,8 @@ def align(
         run: the folder of the run to write.
         policy: "nano" (inside segkit, learns on a CPU), "moshi", an id on the Hub, a folder, or "tiny" (noise).
         settings: an object is taken as it is; values change the preset, after what the dataset says of speech.
-        preset: "paper", "paper-literal", "single-gpu" or "nano"; without one, that of the policy nano, or "paper".
+        preset: "paper", "paper-literal", "single-gpu" or "nano"; without one, that of the policy nano, or "paper"; not
+            used if `settings` is an object.
         device: "cpu", "cuda", "cuda:N", or "auto".
         resume: go on with the run in the folder.
         hook: called with the progress; as the stage "steps", the metrics of each step.
@@ -145,9 +147,9 @@ def align(
 
     data = _dataset(dataset)
     if not isinstance(settings, AlignSettings):
-        settings = settings_for(data, policy, settings or {}, preset)
+        settings = settings_for(data, fspath(policy), settings or {}, preset)
     warn_of_differences(data, settings)
-    train(data, RunFolder(Path(run)), policy, settings, device, resume, hook)
+    train(data, RunFolder(Path(run)), fspath(policy), settings, device, resume, hook)
     return Run(run)
 
 
@@ -198,7 +200,7 @@ class Publication:
 
 
 def publish(
-    dataset: AnyPath,
+    dataset: AnyPath | Dataset,
     name: str,
     *,
     private: bool = True,
@@ -227,7 +229,8 @@ def publish(
 
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise UsageError(f"NAME got {name!r}. Expected user/name, as on the Hugging Face Hub.")
-    data = Dataset(Path(dataset).resolve())  # "." has no name to put something beside it
+    data = Dataset(_dataset(dataset).path.resolve())  # "." has no name to put something beside it
+    data.expect_segments()
     found = gate.shares(data.folder, map(gate.Declaration.parse, declarations))
     if not annotations_only:
         gate.expect_open(found)
@@ -257,7 +260,7 @@ def hydrate(
         output: the dataset folder to write.
         corpus: which corpus of the dataset, if it has several.
         options: of the corpus; else those of the publisher.
-        workers: processes on this machine.
+        workers: processes on this machine; 0: one per core.
         hook: called with the progress.
 
     Raises:
@@ -267,7 +270,7 @@ def hydrate(
     from segkit.publishing.fetch import fetched
     from segkit.publishing.hydrate import hydrate as rebuild
 
-    rebuild(fetched(str(source)), Path(root), Path(output), corpus, options or {}, workers, hook)
+    rebuild(fetched(str(source)), Path(root), Path(output), corpus, options or {}, workers or cores(), hook)
     return Dataset(output)
 
 

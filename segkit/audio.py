@@ -113,7 +113,7 @@ class Recording:
     """The audio of a conversation: headers at once, samples on demand.
 
     Raises:
-        BadInputError: a file is unusable, or has not the channel that a track names.
+        BadInputError: a file is unusable, or lacks the channel that a track names.
     """
 
     def __init__(self, tracks: Sequence[Track]) -> None:

@@ -63,7 +63,7 @@ class NothingUsableError(SegkitError):
 
 
 class TrainingError(SegkitError):
-    """A training run cannot go on: it diverged, contradicts itself, or has not the memory."""
+    """A training run cannot go on: it diverged, contradicts itself, or lacks memory."""
 
 
 def one_line(error: Exception, limit: int = 200) -> str:

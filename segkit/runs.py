@@ -8,7 +8,8 @@
     ├── checkpoint-000010/      originals and moments of the optimiser (safetensors), the step
     ├── samples.jsonl           a line per sample
     ├── samples/                what the model said: user left, model right
-    └── export/                 the result, as moshi's own tools load it, and --policy
+    ├── export/                 the result, as moshi's own tools load it, and --policy
+    └── tiny-moshi/             the model, if the policy is tiny
 
 Nothing else in segkit knows these names.
 
@@ -131,13 +132,13 @@ class RunFolder:
             raise UsageError(f"{name} is a file. Expected a folder for the run.")
         if self.path.exists() and any(self.path.iterdir()):
             if not self.is_run():
-                raise UsageError(f"{name} is not empty and holds no run. Choose another folder.")
+                raise UsageError(f"{name} is not empty and is not the folder of a run. Choose another folder.")
             if self.began() and not resume:
                 raise UsageError(f"{name} holds a run. Add --resume to go on with it, or choose another folder.")
             if self.began():
                 self._check_same(identity)
         if resume and not self.began():
-            raise UsageError(f"{name} holds no run to resume. Leave out --resume, or check the name.")
+            raise UsageError(f"{name} has no run to resume. Leave out --resume, or check the name.")
         self.path.mkdir(parents=True, exist_ok=True)
         with held(self.path):
             write_text(self.config, json.dumps(identity, indent=2))
@@ -146,7 +147,10 @@ class RunFolder:
 
     def _check_same(self, identity: dict[str, Any]) -> None:
         before = json.loads(self.config.read_text(encoding="utf-8"))
-        before["config"] = as_json(AlignSettings.read(before["config"]))  # as this version writes it
+        try:
+            before["config"] = as_json(AlignSettings.read(before["config"]))  # as this version writes it
+        except UsageError as error:
+            raise UsageError(f"{str(self.path)!r} holds a run of another version of segkit: {error}") from None
         if changed := changes(_without_resumable(before), _without_resumable(identity)):
             raise UsageError(
                 f"{str(self.path)!r} holds a run with other settings ({changed}). Resume it with the same, or choose "
@@ -293,7 +297,7 @@ class Run:
 
     @property
     def _title(self) -> str:
-        done = f"{self.steps} of {self.settings.steps} steps"
+        done = f"{self.steps} of {self.config['config'].get('steps', '?')} steps"
         return f"Run {str(self.path)!r}: {self.policy}, {done}{', exported' if self.export else ''}"
 
     def _changes(self) -> dict[str, str]:

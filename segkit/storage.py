@@ -6,6 +6,7 @@
 
 import fcntl
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,13 +42,17 @@ def whole(path: Path) -> Iterator[Path]:
 
     So what has its name is whole, also where several processes write the same. The folder around it is made.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield draft
-        if draft.is_dir():
-            _remove(path)
-        draft.replace(path)
+        if draft.is_dir() and path.exists():
+            old = draft.with_suffix(".old.tmp")
+            path.rename(old)
+            draft.rename(path)
+            _remove(old)
+        else:
+            draft.replace(path)
     finally:
         _remove(draft)
 
@@ -60,7 +65,7 @@ def write_text(path: Path, text: str) -> None:
 
 def remove_drafts(folder: Path) -> None:
     """Remove what a process that was killed has left anywhere below a folder that is held."""
-    for draft in folder.rglob("*.tmp"):
+    for draft in folder.rglob(".*.tmp"):
         _remove(draft)
 
 

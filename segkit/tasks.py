@@ -32,6 +32,11 @@ def nobody(stage: str, done: int, total: int, facts: Mapping[str, Any] = Mapping
     """A hook that reports nothing."""
 
 
+def cores() -> int:
+    """How many processes this machine has cores for."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def run_tasks(
     function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], workers: int, engine: str = "local"
 ) -> Iterator[tuple[int, Any]]:

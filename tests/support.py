@@ -31,6 +31,9 @@ EASY = {
 }
 """Thresholds low enough for every axis to occur in a few minutes."""
 
+QUICK = {"rate_hz": None, "context_s": 2.0}
+"""Settings of a job that has little to resample and to encode, where the audio does not matter."""
+
 AXES = [str(axis) for axis in Axis]
 
 TIMES = "frames_per_s", "sampling_share", "memory_gib"

@@ -6,6 +6,8 @@ An adapter without a fixture fails here: that is the contract.
 import contextlib
 import json
 import math
+import shutil
+from functools import cache
 
 import fixtures
 import numpy as np
@@ -23,11 +25,41 @@ from segkit.settings import ExtractionSettings
 MADE_HERE = {"synthetic"}  # no files of others to read
 NAMES = [name for name in corpora.names() if name not in MADE_HERE]
 DAMAGED = 500
+IS_DIGIT = np.array([chr(byte).isdigit() for byte in range(256)])
 
 
-def adapter(name, fixture, root):
+@cache
+def kind(name):
+    """The class of an adapter, and the options of its fixture."""
     corpus = corpora.get(name)
-    return corpus(root, corpus.Options().changed(fixture.options))
+    return corpus, corpus.Options().changed(fixtures.of(name).options)
+
+
+def adapter(name, root):
+    corpus, options = kind(name)
+    return corpus(root, options)
+
+
+class Folder:
+    """A corpus that holds other files each time: it moves to another folder, and only what changed is written."""
+
+    def __init__(self, root):
+        self.root, self.files = root, {}
+        root.mkdir()
+
+    def holding(self, files, root):
+        """The corpus with these files and nothing else, at a folder that is not there yet."""
+        self.root = self.root.rename(root)
+        for name in self.files.keys() - files.keys():
+            path = root / name
+            path.unlink()
+            while (path := path.parent) != root and not any(path.iterdir()):
+                path.rmdir()
+        for path in set(root.iterdir()) - {root / name.split("/")[0] for name in files}:
+            shutil.rmtree(path)  # an adapter made it
+        fixtures.Fixture({k: v for k, v in files.items() if self.files.get(k) != v}, {}).write(root)
+        self.files = files
+        return root
 
 
 def entries(transcript):
@@ -38,7 +70,7 @@ def entries(transcript):
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_there_is_found(name, tmp_path):
     fixture = fixtures.of(name)
-    corpus = adapter(name, fixture, fixture.write(tmp_path))
+    corpus = adapter(name, fixture.write(tmp_path))
     found = list(corpus.find())
     conversations = [item for item in found if isinstance(item, Conversation)]
     problems = [(item.source, item.reason) for item in found if isinstance(item, Problem)]
@@ -60,7 +92,7 @@ def test_what_is_there_is_found(name, tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 def test_damage_is_reported_and_never_raised(name, tmp_path):
     """Truncated, shuffled, recoded, doubled, with impossible times, or without a partner."""
-    fixture = fixtures.of(name)
+    fixture, folder = fixtures.of(name), Folder(tmp_path / "intact")
     for seed in range(DAMAGED):
         rng = np.random.default_rng(seed)
         files = dict(fixture.files)
@@ -73,9 +105,7 @@ def test_damage_is_reported_and_never_raised(name, tmp_path):
             damage(files, path, rng)
             if not files:
                 break
-        root = tmp_path / str(seed)
-        root.mkdir()
-        corpus = adapter(name, fixture, fixtures.Fixture(files, {}).write(root))
+        corpus = adapter(name, folder.holding(files, tmp_path / str(seed)))
         found = list(corpus.find())
         ids = [item.id for item in found if isinstance(item, Conversation)]
         assert len(ids) == len(set(ids)), seed
@@ -89,16 +119,15 @@ def test_damage_is_reported_and_never_raised(name, tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 def test_every_entry_is_used_or_counted(name, tmp_path):
     """Damage that leaves the number of entries as it is costs none of them silently."""
-    fixture = fixtures.of(name)
+    fixture, folder = fixtures.of(name), Folder(tmp_path / "intact")
     intact = {key: len(entries) for key, entries in fixture.found.items() if entries}
     for seed in range(DAMAGED // 5):
         rng = np.random.default_rng(seed)
         files = dict(fixture.files)
         path = sorted(files)[rng.integers(len(files))]
         [change_a_number, with_crlf, with_bom][rng.integers(3)](files, path, rng)
-        root = tmp_path / str(seed)
-        root.mkdir()
-        corpus = adapter(name, fixture, fixtures.Fixture(files, {}).write(root))
+        root = folder.holding(files, tmp_path / str(seed))
+        corpus = adapter(name, root)
         for conversation in (item for item in corpus.find() if isinstance(item, Conversation)):
             if conversation.id in intact and root / path in conversation.transcripts:
                 try:
@@ -119,7 +148,7 @@ def test_a_damaged_corpus_never_stops_a_run(name, tmp_path):
             [change_a_number, flip_bytes, latin1, truncate][rng.integers(4)](files, str(path), rng)
         root = tmp_path / str(seed)
         root.mkdir()
-        corpus = adapter(name, fixture, fixtures.Fixture(files, {}).write(root))
+        corpus = adapter(name, fixtures.Fixture(files, {}).write(root))
         settings = ExtractionSettings().changed({"vad.backend": "transcript", "annotations_only": True})
         job = Job(name, root, tmp_path / f"out{seed}", corpus.options, settings)
         with contextlib.suppress(NothingUsableError):
@@ -189,8 +218,8 @@ def flip_bytes(files, path, rng):
 
 def change_a_number(files, path, rng):
     """One number of the text becomes another one, negative, or none at all."""
-    digits = [i for i, byte in enumerate(files[path]) if chr(byte).isdigit()]
-    if digits:
+    digits = np.flatnonzero(IS_DIGIT[np.frombuffer(files[path], np.uint8)])
+    if len(digits):
         i = digits[rng.integers(len(digits))]
         new = [b"-1", b"-", b"x", b"", b"9999", b"nan", b"1e400"][rng.integers(7)]
         files[path] = files[path][:i] + new + files[path][i + 1 :]

@@ -172,11 +172,11 @@ def test_a_run_that_never_began_is_in_nobodys_way(dataset, tmp_path, audible):
     with pytest.raises(UsageError, match="no such folder"):
         run_align(dataset.out, tmp_path / "run", policy="typo")
     run_align(dataset.out, tmp_path / "run", steps=1)
-    with pytest.raises(UsageError, match="holds no run to resume"):
+    with pytest.raises(UsageError, match="has no run to resume"):
         run_align(dataset.out, tmp_path / "rum", resume=True)
     assert not (tmp_path / "rum").exists()
     write_tiny_moshi(tmp_path / "model")
-    with pytest.raises(UsageError, match="is not empty and holds no run"):
+    with pytest.raises(UsageError, match="is not empty and is not the folder of a run"):
         run_align(dataset.out, tmp_path / "model")  # a model has a config.json, too
     with pytest.raises(UsageError, match="Add --resume"):
         run_align(dataset.out, tmp_path / "run", steps=1)
@@ -463,7 +463,11 @@ def test_a_file_of_ones_own_changes_the_preset(tmp_path):
     found = align_settings("single-gpu", read_yaml(tmp_path / "mine.yaml") | {"steps": "7"})
     assert (found.axes, found.optimiser.lr, found.judge.url, found.steps) == (("pause", "backchannel"), 1e-6, "", 7)
     assert found.model.lora_rank == 32 and found.optimiser.warmup_steps == 5
-    for text, expected in (("- 1", "holds no settings"), ("a: [", "cannot be read"), ("lr: 1", "Unknown setting 'lr'")):
+    for text, expected in (
+        ("- 1", "does not hold settings"),
+        ("a: [", "cannot be read"),
+        ("lr: 1", "Unknown setting 'lr'"),
+    ):
         (tmp_path / "mine.yaml").write_text(text)
         with pytest.raises(UsageError, match=expected):
             align_settings("paper", read_yaml(tmp_path / "mine.yaml"))
@@ -491,7 +495,7 @@ USAGE = {
     ("DATASET", "RUN", "--device", "cuda:99"): "cannot be used here",
     ("DATASET", "RUN", "--device", "gpu"): "cannot be used here",
     ("DATASET", "RUN", "--asr", "whisperx"): "Expected nothing without a judge",
-    ("DATASET", "FULL"): "is not empty and holds no run",
+    ("DATASET", "FULL"): "is not empty and is not the folder of a run",
 }
 
 

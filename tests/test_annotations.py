@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from support import make_job, rows, segkit
+from support import QUICK, make_job, rows, segkit
 
 from segkit.corpora.stereo import Stereo
 from segkit.errors import NothingUsableError
@@ -31,7 +31,7 @@ def texts(made, tmp_path):
 
 
 def job(root, out, **changes):
-    return make_job((root, None), out, corpus="stereo", **{"vad__backend": "transcript", "rate_hz": None} | changes)
+    return make_job((root, None), out, corpus="stereo", **QUICK | {"vad__backend": "transcript"} | changes)
 
 
 def test_segments_without_audio(texts, tmp_path, capsys):
@@ -89,7 +89,7 @@ def test_recordings_without_a_transcript_are_named(texts, tmp_path):
 
 
 def test_untrusted_segments_are_dropped_with_their_reason(texts, tmp_path):
-    record = run(job(texts, tmp_path / "out", vad__backend="silero", trust__max_speech_without_words=0.01))
+    record = run(job(texts, tmp_path / "out", vad__backend="silero", limit=2, trust__max_speech_without_words=0.01))
     assert sum(counts.dropped.get("speech without words", 0) for counts in record.segments.values()) > 0
 
 

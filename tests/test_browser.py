@@ -4,8 +4,7 @@ import shutil
 from contextlib import contextmanager
 
 import pytest
-
-from segkit.reporting.page import write_report
+from support import report_on_changed
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine")]
@@ -18,29 +17,48 @@ QUIET = (
 """Root has no sandbox, and a test needs no network."""
 
 
-@contextmanager
-def opened(path, **view):
-    """A page, open; nothing was printed to the console, nothing asked for, when a test has ended."""
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium, running."""
     from playwright.sync_api import sync_playwright
 
-    said, asked = [], []
     with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        chromium = play.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def opened(browser):
+    """Opens a page in a window of its own; when a test has ended, nothing was printed or asked for."""
+
+    @contextmanager
+    def window(path, **view):
+        said, asked = [], []
         page = browser.new_page(**{"viewport": {"width": 1200, "height": 900}} | view)
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("request", lambda request: asked.append(request.url[:60]))
         page.goto(path.as_uri())
         yield page
-        browser.close()
-    assert not said and all(url.startswith(("file:", "data:")) for url in asked)
+        page.close()
+        assert not said and all(url.startswith(("file:", "data:")) for url in asked)
+
+    return window
+
+
+@pytest.fixture(scope="module")
+def report(small, tmp_path_factory):
+    """A page about a dataset of two corpora; tests only open it."""
+    folder = tmp_path_factory.mktemp("report")
+    report_on_changed(small, folder, lambda row: {"corpus": "small" if row["id"] < "4" else "big"}, per_axis=2)
+    return folder / "changed.html"
 
 
 @pytest.fixture
-def tab(dataset, tmp_path):
-    """A page about the dataset, open."""
-    write_report(dataset.out, tmp_path / "report.html", per_axis=2)
-    with opened(tmp_path / "report.html") as page:
+def tab(opened, report):
+    """The page of `report`, open."""
+    with opened(report) as page:
         yield page
 
 
@@ -116,8 +134,8 @@ def test_the_picture_is_a_slider(tab):
     assert button.get_attribute("aria-label") == f"Pause {label}"
 
 
-def test_pictures_without_sound_scroll(changed, tmp_path):
-    changed(lambda row: {"user": None, "agent": None})
+def test_pictures_without_sound_scroll(opened, small, tmp_path):
+    report_on_changed(small, tmp_path, lambda row: {"user": None, "agent": None})
     with opened(tmp_path / "changed.html", viewport={"width": 360, "height": 740}) as page:
         scroll = page.locator(".clip .scroll").first
         before = scroll.evaluate("e => [e.scrollLeft, e.scrollWidth > e.clientWidth]")
@@ -129,15 +147,12 @@ def test_pictures_without_sound_scroll(changed, tmp_path):
         page.wait_for_function("scrollY > 0")
 
 
-def test_a_corpus_is_chosen(changed, tmp_path):
-    changed(lambda row: {"corpus": "small" if row["id"] < "4" else "big"})
-    with opened(tmp_path / "changed.html") as page:
-        page.get_by_label("Filter by corpus").select_option("small")
-        page.locator("[data-filter=pause]").click()
-        shown = {
-            (a.get_attribute("data-corpus"), a.get_attribute("data-axis")) for a in page.locator(".clip:visible").all()
-        }
-        assert shown == {("small", "pause")}
+def test_a_corpus_is_chosen(tab):
+    tab.get_by_label("Filter by corpus").select_option("small")
+    tab.locator("[data-filter=pause]").click()
+    clips = tab.locator(".clip:visible").all()
+    shown = {(clip.get_attribute("data-corpus"), clip.get_attribute("data-axis")) for clip in clips}
+    assert shown == {("small", "pause")}
 
 
 CONTRAST = """([selector, property]) => {
@@ -158,11 +173,10 @@ CONTRAST = """([selector, property]) => {
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_colours_can_be_told_from_the_ground(dataset, tmp_path, scheme):
-    write_report(dataset.out, tmp_path / "report.html", per_axis=1)
+def test_colours_can_be_told_from_the_ground(opened, report, scheme):
     texts = [".stage .name.user", ".stage .name.agent", ".event em", ".note", ".clip dt", ".word"]
     marks = [(".histogram rect", "fill"), (".bars u", "backgroundColor"), (".picture polygon", "fill")]
-    with opened(tmp_path / "report.html", color_scheme=scheme) as page:
+    with opened(report, color_scheme=scheme) as page:
         found = {selector: page.evaluate(CONTRAST, [selector, "color"]) for selector in texts}
         assert min(found.values()) >= 4.5, found
         found = {selector: page.evaluate(CONTRAST, [selector, name]) for selector, name in marks}

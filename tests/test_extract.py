@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import soundfile
 import soxr
 import yaml
-from support import make_job, rows
+from support import QUICK, make_job, rows
 
 import segkit
 from segkit.audio import decode_flac
@@ -20,6 +21,24 @@ from segkit.extraction import annotate, cut
 from segkit.extraction.run import run
 from segkit.schemas import Axis
 from segkit.schemas.arrow import SEGMENTS
+
+
+@pytest.fixture(scope="module")
+def quick(made, tmp_path_factory):
+    """As `dataset`, with little audio; tests only read it."""
+    job = make_job(made, tmp_path_factory.mktemp("quick") / "out", **QUICK)
+    run(job)
+    return job
+
+
+@pytest.fixture(scope="module")
+def in_chunks(made, tmp_path_factory):
+    """As `quick`, annotated in three chunks of two recordings; tests only read it."""
+    job = make_job(made, tmp_path_factory.mktemp("in_chunks") / "out", **QUICK)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(annotate, "CHUNK_RECORDINGS", 2)
+        run(job)
+    return job
 
 
 def test_every_axis_and_field_is_there(dataset):
@@ -66,9 +85,14 @@ def test_events_fit_the_activity(dataset):
 def test_audio_is_cut_to_the_sample(made, tmp_path, rate_hz):
     job = make_job(made, tmp_path / "out", rate_hz=rate_hz, per_axis=5)
     run(job)
+
+    @cache
+    def read(path):
+        source, source_hz = soundfile.read(job.root / path, dtype="float32")
+        return source if rate_hz in (None, source_hz) else soxr.resample(source, source_hz, rate_hz), source_hz
+
     for row in rows(job).to_pylist():
-        source, source_hz = soundfile.read(job.root / row["user_path"], dtype="float32")
-        whole = source if rate_hz in (None, source_hz) else soxr.resample(source, source_hz, rate_hz)
+        whole, source_hz = read(row["user_path"])
         for role in ("user", "agent"):
             samples, found_hz = decode_flac(row[role]["bytes"])
             assert found_hz == (rate_hz or source_hz)
@@ -129,19 +153,21 @@ def test_run_json_and_card(dataset):
     assert str(dataset.root) not in everything and str(dataset.out) not in everything
 
 
-def test_two_workers_give_the_rows_of_one(dataset, made, tmp_path):
-    job = make_job(made, tmp_path / "out")
+def test_two_workers_give_the_rows_of_one(quick, made, tmp_path):
+    job = make_job(made, tmp_path / "out", **QUICK)
     run(job, workers=2)
-    assert rows(job).equals(rows(dataset))
-    assert json.loads(job.folder.record_file.read_text()) == json.loads(dataset.folder.record_file.read_text())
+    assert rows(job).equals(rows(quick))
+    assert json.loads(job.folder.record_file.read_text()) == json.loads(quick.folder.record_file.read_text())
 
 
-def test_ray_gives_the_rows_of_one(dataset, made, tmp_path, monkeypatch):
-    pytest.importorskip("ray")
+def test_ray_gives_the_rows_of_one(quick, made, tmp_path, monkeypatch):
+    ray = pytest.importorskip("ray")
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # else it writes a token to the home directory
-    job = make_job(made, tmp_path / "out")
+    small = partial(ray.init, num_cpus=1, object_store_memory=100 << 20)  # each CPU is a process that imports torch
+    monkeypatch.setattr(ray, "init", small)
+    job = make_job(made, tmp_path / "out", **QUICK)
     run(job, engine="ray")
-    assert rows(job).equals(rows(dataset))
+    assert rows(job).equals(rows(quick))
 
 
 class Stop(Exception):
@@ -149,10 +175,9 @@ class Stop(Exception):
 
 
 @pytest.mark.parametrize("stage, when", [("annotating", 1), ("annotating", 2), ("writing", 2), ("writing", 4)])
-def test_resume_gives_the_rows_of_an_undisturbed_run(dataset, made, tmp_path, monkeypatch, stage, when):
+def test_resume_gives_the_rows_of_an_undisturbed_run(in_chunks, made, tmp_path, monkeypatch, stage, when):
     monkeypatch.setattr(annotate, "CHUNK_RECORDINGS", 2)
-    whole, job = make_job(made, tmp_path / "whole"), make_job(made, tmp_path / "out")
-    run(whole)
+    job = make_job(made, tmp_path / "out", **QUICK)
     calls = []
 
     def stop(name, done, total, facts):
@@ -164,39 +189,39 @@ def test_resume_gives_the_rows_of_an_undisturbed_run(dataset, made, tmp_path, mo
         run(job, hook=stop)
     assert json.loads(job.folder.record_file.read_text())["status"] == "running"
     (job.out / "data").mkdir(exist_ok=True)
-    (job.out / "data" / "half.tmp").write_bytes(b"what a killed process left")
+    (job.out / "data" / ".half.parquet.0a1b2c3d.tmp").write_bytes(b"what a killed process left")
     run(job)
-    assert rows(job).equals(rows(whole))
+    assert rows(job).equals(rows(in_chunks))
     assert not list(job.out.rglob("*.tmp"))
 
 
-def test_other_thresholds_reuse_the_annotations(made, dataset, tmp_path, monkeypatch):
-    shutil.copytree(dataset.out, tmp_path / "out")
-    job = make_job(made, tmp_path / "out", pause__tau_min_s=8)
+def test_other_thresholds_reuse_the_annotations(made, quick, tmp_path, monkeypatch):
+    shutil.copytree(quick.out, tmp_path / "out")
+    job = make_job(made, tmp_path / "out", pause__tau_min_s=8, **QUICK)
     with pytest.raises(UsageError, match=r"settings\.pause\.tau_min_s: 2\.0 -> 8\.0"):
         run(job)
     monkeypatch.setattr(annotate.vad.Silero, "detect", None)  # calling it would fail
     run(job, overwrite=True)
     kept = [row for row in rows(job).to_pylist() if row["axis"] == "pause"]
     assert kept and all(row["duration_s"] >= 8 for row in kept)
-    assert len(kept) < sum(axis == "pause" for axis in rows(dataset)["axis"].to_pylist())
+    assert len(kept) < sum(axis == "pause" for axis in rows(quick)["axis"].to_pylist())
 
 
-@pytest.mark.parametrize("change", [{"rate_hz": None}, {"context_s": 2.0}])
-def test_overwriting_replaces_shards_of_the_same_segments(made, dataset, tmp_path, change):
-    shutil.copytree(dataset.out, tmp_path / "over")
-    over, fresh = (make_job(made, tmp_path / name, **change) for name in ("over", "fresh"))
+@pytest.mark.parametrize("change", [{"rate_hz": 12_000}, {"context_s": 1.0}])
+def test_overwriting_replaces_shards_of_the_same_segments(made, quick, tmp_path, change):
+    shutil.copytree(quick.out, tmp_path / "over")
+    over, fresh = (make_job(made, tmp_path / name, **(QUICK | change)) for name in ("over", "fresh"))
     run(over, overwrite=True)
     run(fresh)
     assert rows(over).equals(rows(fresh))
-    assert not rows(over).equals(rows(dataset))
+    assert not rows(over).equals(rows(quick))
 
 
 def test_a_new_transcript_reaches_the_rows(recordings, tmp_path):
     root = tmp_path / "corpus"
     root.mkdir()
     shutil.copy(recordings[0], root / "a.wav")
-    job = make_job((root, None), tmp_path / "out", corpus="stereo")
+    job = make_job((root, None), tmp_path / "out", corpus="stereo", **QUICK)
     run(job)
     assert rows(job)["words"].null_count == len(rows(job))
     (root / "a.json").write_text('[{"speaker": "A", "word": "hello", "start": 0, "end": 119}]')
@@ -204,21 +229,21 @@ def test_a_new_transcript_reaches_the_rows(recordings, tmp_path):
     assert rows(job)["words"].null_count == 0
 
 
-def test_other_vad_settings_do_not(made, dataset, tmp_path):
-    shutil.copytree(dataset.out, tmp_path / "out")
-    before = set(dataset.folder.annotations.iterdir())
-    job = make_job(made, tmp_path / "out", vad__threshold=0.4)
+def test_other_vad_settings_do_not(made, quick, tmp_path):
+    shutil.copytree(quick.out, tmp_path / "out")
+    before = set(quick.folder.annotations.iterdir())
+    job = make_job(made, tmp_path / "out", vad__threshold=0.4, **QUICK)
     run(job, overwrite=True)
     assert not {p.name for p in job.folder.annotations.iterdir()} & {p.name for p in before}
 
 
-def test_a_look_at_few_recordings_keeps_the_annotations_of_the_others(made, tmp_path, monkeypatch):
+def test_a_look_at_few_recordings_keeps_the_annotations_of_the_others(in_chunks, made, tmp_path, monkeypatch):
     monkeypatch.setattr(annotate, "CHUNK_RECORDINGS", 2)
-    whole = make_job(made, tmp_path / "out")
-    run(whole)
-    before = set(whole.folder.annotations.iterdir())
-    run(make_job(made, tmp_path / "out", limit=3), overwrite=True)
-    after = set(whole.folder.annotations.iterdir())
+    shutil.copytree(in_chunks.out, tmp_path / "out")
+    few = make_job(made, tmp_path / "out", limit=3, **QUICK)
+    before = set(few.folder.annotations.iterdir())
+    run(few, overwrite=True)
+    after = set(few.folder.annotations.iterdir())
     assert len(before) == 3 and len(before & after) == 2  # the second chunk is now one of one recording
     names = [pq.read_table(path)["recording_id"].to_pylist() for path in after]
     assert sorted(name for part in names for name in part) == ["00000", "00001", "00002", "00004", "00005"]
@@ -232,9 +257,9 @@ def test_a_foreign_folder_is_refused(made, tmp_path):
 
 
 def test_shards_and_row_groups_are_sized_by_bytes(made, dataset, tmp_path, monkeypatch):
-    monkeypatch.setattr(cut, "SHARD_BYTES", 12 << 20)
-    monkeypatch.setattr(dataset_rows, "ROW_GROUP_BYTES", 1_000_000)
-    job = make_job(made, tmp_path / "out")
+    monkeypatch.setattr(cut, "SHARD_BYTES", 3 << 20)
+    monkeypatch.setattr(dataset_rows, "ROW_GROUP_BYTES", 500_000)
+    job = make_job(made, tmp_path / "out", rate_hz=8000, context_s=15)
     run(job)
     assert {r["id"] for r in rows(job).to_pylist()} == {r["id"] for r in rows(dataset).to_pylist()}
     paths = list((job.folder.data / "pause").glob("train-*.parquet"))
@@ -242,15 +267,15 @@ def test_shards_and_row_groups_are_sized_by_bytes(made, dataset, tmp_path, monke
     lengths = []
     for path in paths:
         assert path.name.endswith(f"-of-{len(paths):05d}.parquet")
-        assert path.stat().st_size <= 12 << 20
+        assert path.stat().st_size <= 3 << 20
         file = pq.ParquetFile(path)
         for i in range(file.num_row_groups):
             table = file.read_row_group(i).to_pylist()
             tracks = [sum(len(row[role]["bytes"]) for row in table) for role in ("user", "agent")]
-            assert max(tracks) <= 1_000_000 or len(table) == 1
+            assert max(tracks) <= 500_000 or len(table) == 1
             group = file.metadata.row_group(i)
             columns = [group.column(number) for number in range(group.num_columns)]
-            assert all(column.total_compressed_size <= 1 << 20 for column in columns) or len(table) == 1
+            assert all(column.total_compressed_size <= 1 << 19 for column in columns) or len(table) == 1
             lengths.append(len(table))
     assert max(lengths) > 1 and len(lengths) > len(paths)
 
@@ -274,27 +299,34 @@ def test_limit_and_axes(made, tmp_path):
     assert [path.name for path in job.folder.data.iterdir()] == ["pause"]
 
 
+def found_with_gain(recordings, folder, gain):
+    """What is found in three recordings of another level."""
+    for path in recordings[:3]:
+        samples, rate_hz = soundfile.read(path)
+        target = folder / "corpus" / path.name
+        target.parent.mkdir(exist_ok=True)
+        soundfile.write(target, samples * gain, rate_hz, subtype="FLOAT")
+    job = make_job((folder / "corpus", None), folder / "out", corpus="stereo", **QUICK)
+    run(job)
+    keys = ("recording_id", "axis", "user_channel", "start_s", "end_s")
+    return sorted(tuple(row[key] for key in keys) for row in rows(job).to_pylist())
+
+
+@pytest.fixture(scope="module")
+def found_as_is(recordings, tmp_path_factory):
+    return found_with_gain(recordings, tmp_path_factory.mktemp("as_is"), 1.0)
+
+
 @pytest.mark.parametrize("gain_db", [-6.0, 3.0])
-def test_gain_leaves_events_unchanged(recordings, tmp_path, gain_db):
-    found = {}
-    for name, gain in (("as_is", 1.0), ("scaled", 10 ** (gain_db / 20))):
-        for path in recordings[:3]:
-            samples, rate_hz = soundfile.read(path)
-            target = tmp_path / name / path.name
-            target.parent.mkdir(exist_ok=True)
-            soundfile.write(target, samples * gain, rate_hz, subtype="FLOAT")
-        job = make_job((tmp_path / name, None), tmp_path / f"out_{name}", corpus="stereo")
-        run(job)
-        keys = ("recording_id", "axis", "user_channel", "start_s", "end_s")
-        found[name] = sorted(tuple(row[key] for key in keys) for row in rows(job).to_pylist())
-    assert len(found["as_is"]) > 10
+def test_gain_leaves_events_unchanged(recordings, found_as_is, tmp_path, gain_db):
+    scaled = found_with_gain(recordings, tmp_path, 10 ** (gain_db / 20))
+    assert len(found_as_is) > 10
     same = sum(
-        any(a[:3] == b[:3] and abs(a[3] - b[3]) < 0.07 and abs(a[4] - b[4]) < 0.07 for b in found["scaled"])
-        for a in found["as_is"]
+        any(a[:3] == b[:3] and abs(a[3] - b[3]) < 0.07 and abs(a[4] - b[4]) < 0.07 for b in scaled) for a in found_as_is
     )
     # Silero is not blind to the level: a frame of 32 ms may change sides, and then a threshold
-    assert same >= 0.9 * len(found["as_is"])
-    assert abs(len(found["as_is"]) - len(found["scaled"])) <= 0.1 * len(found["as_is"])
+    assert same >= 0.9 * len(found_as_is)
+    assert abs(len(found_as_is) - len(scaled)) <= 0.1 * len(found_as_is)
 
 
 def test_webrtc_runs_through(made, tmp_path):
@@ -305,7 +337,7 @@ def test_webrtc_runs_through(made, tmp_path):
 def test_a_file_that_vanishes_before_the_cut_is_counted(recordings, tmp_path, monkeypatch):
     for path in recordings[:2]:
         shutil.copy(path, tmp_path / path.name)
-    job = make_job((tmp_path, None), tmp_path.with_name("vanished"), corpus="stereo")
+    job = make_job((tmp_path, None), tmp_path.with_name("vanished"), corpus="stereo", **QUICK)
     lost: list[Path] = []
 
     def lose(stage, done, total, facts):
@@ -329,7 +361,7 @@ def rows_of(record, job):
 def test_what_failed_for_a_passing_reason_is_tried_again(recordings, tmp_path, monkeypatch):
     for path in recordings[:2]:
         shutil.copy(path, tmp_path / path.name)
-    job = make_job((tmp_path, None), tmp_path.with_name("again"), corpus="stereo")
+    job = make_job((tmp_path, None), tmp_path.with_name("again"), corpus="stereo", **QUICK)
 
     def unplugged(*_):
         yield np.zeros((2, 512 * 256), np.float32)
@@ -342,10 +374,10 @@ def test_what_failed_for_a_passing_reason_is_tried_again(recordings, tmp_path, m
     assert run(job).recordings.used == 2
 
 
-def test_a_damaged_part_or_shard_is_made_again(made, dataset, tmp_path):
-    shutil.copytree(dataset.out, tmp_path / "out")
-    job = make_job(made, tmp_path / "out")
+def test_a_damaged_part_or_shard_is_made_again(made, quick, tmp_path):
+    shutil.copytree(quick.out, tmp_path / "out")
+    job = make_job(made, tmp_path / "out", **QUICK)
     for path in (next(job.folder.annotations.iterdir()), next(job.folder.data.rglob("*.parquet"))):
         path.write_bytes(path.read_bytes()[:1000])
     run(job)
-    assert rows(job).equals(rows(dataset))
+    assert rows(job).equals(rows(quick))

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 from support import EASY, make_job, rows
+from support import segkit as command
 
 import segkit
 from segkit.dataset.rows import Places, write_segments
@@ -21,6 +22,7 @@ from segkit.extraction.run import run
 from segkit.models.protocols import Speaker, Trainable
 from segkit.schemas import Axis
 
+NOT_CALLED = {"SegmentRow", "SegkitError", "SegkitWarning", "NothingUsableError", "TrainingError"}
 HEAVY = ("torch", "pyarrow", "pandas", "pydantic", "numpy", "typer", "datasets", "moshi")
 
 
@@ -36,7 +38,7 @@ def test_every_public_name_is_there_and_documented():
     with pytest.raises(AttributeError, match="'extrakt'"):
         segkit.extrakt  # noqa: B018 - looking is the test
     script = (Path(__file__).with_name("typed_user.py")).read_text()
-    assert all(f"segkit.{name}" in script for name in segkit.__all__ if name != "SegmentRow" and name != "SegkitError")
+    assert all(f"segkit.{name}" in script for name in segkit.__all__ if name not in NOT_CALLED)
 
 
 # --- datasets ---
@@ -97,7 +99,7 @@ def test_a_dataset_without_audio_says_so(made, tmp_path):
 
 
 def test_what_is_no_dataset(tmp_path, dataset):
-    with pytest.raises(UsageError, match=r"holds no run\.json"):
+    with pytest.raises(UsageError, match=r"has no run\.json"):
         segkit.open_dataset(tmp_path)
     (tmp_path / "run.json").write_text('{"job": 1}')
     with pytest.raises(UsageError, match=r"run\.json' is damaged"):
@@ -228,7 +230,10 @@ def two(made, dataset, tmp_path_factory):
         changed = [row | {"id": "z" + row["id"][1:], "corpus": "stereo", "licence": "MIT"} for row in table.to_pylist()]
         pq.write_table(pa.Table.from_pylist(changed, table.schema), path)
     for path in other.folder.parts():
-        path.rename(path.with_stem("z" + path.stem[1:]))
+        table = pq.read_table(path)
+        changed = [row | {"corpus": "stereo", "licence": "MIT"} for row in table.to_pylist()]
+        pq.write_table(pa.Table.from_pylist(changed, table.schema), path.with_stem("z" + path.stem[1:]))
+        path.unlink()
     record = other.folder.record()
     record.job.corpus = "stereo"
     record.write(other.folder.record_file)
@@ -260,8 +265,45 @@ def test_merged_datasets_are_all_rows_with_where_they_are_from(two, tmp_path):
     assert again.record == record
 
 
+def test_the_same_recordings_or_another_way_to_read_a_corpus_are_not_merged(two, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(two[1], other)
+    for path in (other / "annotations").iterdir():
+        table = pq.read_table(path)
+        changed = [row | {"corpus": "stereo", "recording_id": f"b{row['recording_id']}"} for row in table.to_pylist()]
+        pq.write_table(pa.Table.from_pylist(changed, table.schema), path.with_stem("y" + path.stem[1:]))
+        path.unlink()
+    for path in (other / "data").rglob("*.parquet"):
+        table = pq.read_table(path)
+        changed = [
+            row | {"id": "y" + row["id"][1:], "recording_id": f"b{row['recording_id']}"} for row in table.to_pylist()
+        ]
+        pq.write_table(pa.Table.from_pylist(changed, table.schema), path)
+    record = segkit.open_dataset(other).record
+    twice = segkit.merge([segkit.merge(two, tmp_path / "both"), other], tmp_path / "all").record
+    assert [each.job.corpus for each in twice.merged] == ["synthetic", "stereo", "stereo"]  # not "synthetic, stereo"
+    record.job.options["speakers"] = "X,Y"
+    record.write(other / "run.json")
+    with pytest.raises(UsageError, match="The corpus stereo was read with two sets of options"):
+        segkit.merge([two[1], other], tmp_path / "more")
+
+
+def test_strict_thresholds_can_leave_nothing(made, tmp_path, capsys):
+    strict = ["--set", "pause.tau_min_s=1000", "--axes", "pause", "--limit", 1, "--workers", 1]
+    options = [f"--set=corpus.{name}={value}" for name, value in made[1].model_dump().items()]
+    code, printed, _ = command(
+        "extract", "synthetic", made[0], "-o", tmp_path / "out", *strict, *options, capsys=capsys
+    )
+    assert code == 0 and "No segments at these thresholds" in printed and "utterance too short" in printed
+    empty = segkit.open_dataset(tmp_path / "out")
+    assert len(empty) == 0 and empty.axes == []
+    for use in (empty.statistics, lambda: empty.segment("pause"), lambda: segkit.publish(empty, "me/x", dry_run=True)):
+        with pytest.raises(SegkitError, match="has no segments"):
+            use()
+
+
 def test_what_does_not_fit_together_is_not_merged(two, made, dataset, tmp_path):
-    with pytest.raises(UsageError, match="ids or files in common"):
+    with pytest.raises(UsageError, match="recordings in common"):
         segkit.merge([two[0], two[0]], tmp_path / "both")
     with pytest.raises(UsageError, match="Expected two or more"):
         segkit.merge(two[:1], tmp_path / "both")

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 from huggingface_hub import DatasetCard, HfApi
-from support import EASY, make_job, rows, segkit, write_wav
+from support import EASY, QUICK, make_job, rows, segkit, write_wav
 
 from segkit import corpora
 from segkit.audio import decode_flac, samples_hash
@@ -29,9 +29,7 @@ from segkit.extraction.run import run
 from segkit.publishing.card import _rebuild
 
 DECLARED = "stereo=CC0-1.0: made by a synthesiser, nobody's voice is in it"
-SMALL = {"rate_hz": None, "context_s": 1}
-"""Settings of a dataset that is made and rebuilt fast: nothing is resampled, and there is little of it."""
-STEREO = {"options": StereoOptions(), **SMALL}
+STEREO = {"options": StereoOptions(), **QUICK}
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +210,7 @@ def test_an_open_licence_in_the_rows_opens_the_gate(little, name, capsys):
 def test_a_licence_that_is_set_is_in_rows_and_cards_and_opens_the_gate(corpus, tmp_path, capsys):
     out, easy = tmp_path / "mine", [word for name, value in EASY.items() for word in ("--set", f"{name}={value}")]
     arguments = ["extract", "stereo", corpus, "-o", out, *easy, "--workers", 1, "--limit", 2, "--rate-hz", "native"]
-    arguments += ["--set", "context_s=1", "--set"]
+    arguments += ["--set", "context_s=2", "--set"]
     assert segkit(*arguments, "corpus.licence=CC-BY-4.0")[0] == 0
     for path in Folder(out).shards() + Folder(out).parts():
         assert set(pq.read_table(path)["licence"].to_pylist()) == {"CC-BY-4.0"}
@@ -272,7 +270,7 @@ def test_full_duplex_bench_is_closed_by_the_rows_of_candor_only(recordings, tmp_
             write_wav(root / name / "1" / file, samples[:, channel : channel + 1], rate_hz)
         (root / name / "1" / "transcription.json").write_text(json.dumps([{"speaker": 1, "item": user}]))
         (root / name / "1" / "output.json").write_text(json.dumps({"text": "", "chunks": model}))
-    job = make_job((root, None), tmp_path / "ds", corpus="full_duplex_bench", **SMALL)
+    job = make_job((root, None), tmp_path / "ds", corpus="full_duplex_bench", **QUICK)
     record = run(job)
     assert record.recordings.used == len(SETS) and not record.problems.inputs
     found = rows(job).to_pylist()
@@ -291,7 +289,7 @@ def test_full_duplex_bench_is_closed_by_the_rows_of_candor_only(recordings, tmp_
     for row in [row for path in sent.shards() for row in pq.read_table(path).to_pylist()]:
         assert (row["words"] is None) == (row["licence"] == closed)
     shutil.rmtree(root / "candor_turn_taking")
-    run(make_job((root, None), tmp_path / "open", corpus="full_duplex_bench", **SMALL))
+    run(make_job((root, None), tmp_path / "open", corpus="full_duplex_bench", **QUICK))
     code, _, complained = segkit("publish", tmp_path / "open", "me/x", "--dry-run", capsys=capsys)
     assert code == 0, complained
     assert licence_in_card(tmp_path / "open-published") == ("other", "CC-BY-NC-4.0, MIT")

@@ -14,9 +14,9 @@ from segkit.dataset.statistics import Distribution
 from segkit.schemas import Axis
 
 
-def test_statistics_count_what_is_there(dataset):
-    table = rows(dataset).to_pylist()
-    found = {s.axis: s for s in Dataset(dataset.out).statistics()}
+def test_statistics_count_what_is_there(small):
+    table = rows(small).to_pylist()
+    found = {s.axis: s for s in Dataset(small.out).statistics()}
     assert list(found) == [str(axis) for axis in Axis]
     for axis, s in found.items():
         of_axis = [row for row in table if row["axis"] == axis]
@@ -43,18 +43,18 @@ def test_a_histogram_is_drawn_to_scale():
     assert str(Distribution.of([0.5])).startswith("0.50 █")
 
 
-def test_stats_command(dataset, capsys):
-    code, printed, _ = segkit("stats", dataset.out, "--json", capsys=capsys)
+def test_stats_command(small, capsys):
+    code, printed, _ = segkit("stats", small.out, "--json", capsys=capsys)
     assert code == 0
     assert {s["axis"] for s in json.loads(printed)} == set(Axis)
-    code, printed, _ = segkit("stats", dataset.out, capsys=capsys)
+    code, printed, _ = segkit("stats", small.out, capsys=capsys)
     assert code == 0 and "turn_taking" in printed and "synthetic: segments" in printed
 
 
 @pytest.mark.parametrize("axis", Axis)
-def test_inspect_draws_every_axis(dataset, tmp_path, capsys, axis):
+def test_inspect_draws_every_axis(small, tmp_path, capsys, axis):
     png = tmp_path / "new" / "a.png"
-    code, printed, _ = segkit("inspect", dataset.out, axis, "--png", png, capsys=capsys)
+    code, printed, _ = segkit("inspect", small.out, axis, "--png", png, capsys=capsys)
     assert code == 0 and str(axis) in printed
     picture = matplotlib.image.imread(png)
     assert picture.shape[0] > 500 and picture.shape[1] > 1000
@@ -63,11 +63,11 @@ def test_inspect_draws_every_axis(dataset, tmp_path, capsys, axis):
         assert (np.abs(picture[..., :3] - rgb).max(axis=2) < 0.02).sum() > 50
 
 
-def test_inspect_by_the_beginning_of_an_id(dataset, tmp_path, capsys):
-    name = rows(dataset)["id"][3].as_py()
-    code, printed, _ = segkit("inspect", dataset.out, name[:12], "--png", tmp_path / "a.png", capsys=capsys)
+def test_inspect_by_the_beginning_of_an_id(small, tmp_path, capsys):
+    name = rows(small)["id"][3].as_py()
+    code, printed, _ = segkit("inspect", small.out, name[:12], "--png", tmp_path / "a.png", capsys=capsys)
     assert code == 0 and name in printed
-    code, _, said = segkit("inspect", dataset.out, "", "--png", tmp_path / "a.png", capsys=capsys)
+    code, _, said = segkit("inspect", small.out, "", "--png", tmp_path / "a.png", capsys=capsys)
     assert code == 2 and "Expected an axis or an id" in said
 
 

@@ -1,6 +1,5 @@
 """What all commands share: the two consoles, options, and how settings are read."""
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,10 +48,8 @@ def of_corpus(config: Path | None, pairs: list[str] | None) -> dict[str, Any]:
         UsageError: another setting is named.
     """
     found = values(config, pairs)
-    if config is None and (others := [name for name in found if not name.startswith("corpus.")]):
-        raise UsageError(
-            f"--set got {others[0]!r}. Expected an option of the corpus here, such as corpus.{others[0]}=..."
-        )
+    if others := [name for name in values(None, pairs) if not name.startswith("corpus.")]:
+        raise UsageError(f"--set got {others[0]!r}. Expected an option of the corpus here: --set corpus.NAME=VALUE.")
     return {name.removeprefix("corpus."): value for name, value in found.items() if name.startswith("corpus.")}
 
 
@@ -75,8 +72,3 @@ def progress(title: str) -> Iterator["Hook"]:
             bars.update(task, description=stage, completed=done, total=total)
 
         yield hook
-
-
-def cores() -> int:
-    """How many processes this machine has cores for."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segkit.cli.console import PLAIN, Config, Json, Set, Workers, cores, err, out, values
+from segkit.cli.console import PLAIN, Config, Json, Set, Workers, err, out, values
 
 if TYPE_CHECKING:
     from segkit.dataset.dataset import Dataset
@@ -76,7 +76,7 @@ def extract(
             output,
             settings=asked,
             preset=preset,
-            workers=workers or cores(),
+            workers=workers,
             engine=engine,
             device=device,
             overwrite=overwrite,
@@ -84,7 +84,7 @@ def extract(
         )
     if as_json:
         return typer.echo(json.dumps(dataset.record.as_json(), indent=2))
-    _closing_words(dataset, root, verbose)
+    _closing_words(dataset, corpus, root, verbose)
 
 
 @contextmanager
@@ -131,8 +131,10 @@ def _dry_run(job: "Job", as_json: bool) -> None:
     out.print(f"Would write {', '.join(job.settings.axes)} to {job.out}. Nothing was written.", **PLAIN)
 
 
-def _closing_words(dataset: "Dataset", root: Path | None, verbose: bool) -> None:
+def _closing_words(dataset: "Dataset", corpus: str, root: Path | None, verbose: bool) -> None:
     """What was kept and what was skipped, where the results lie, and what to type next."""
+    from segkit import corpora
+    from segkit.extraction.job import beside
     from segkit.reporting import summary
     from segkit.schemas import SPLITS
 
@@ -156,8 +158,8 @@ def _closing_words(dataset: "Dataset", root: Path | None, verbose: bool) -> None
         err.print(f"Warning: {lost:,} entries of the transcripts were dropped; {where} says why.", **PLAIN)
     what = "audio" if dataset.has_audio else "conversations, without audio,"
     out.print(f"{len(dataset):,} segments from {record.recordings.hours:.2f} h of {what} in {dataset.path}", **PLAIN)
-    if root is None:
-        made = dataset.path.with_name(f"{dataset.path.name}-{record.job.corpus}")
+    if not corpora.get(corpus).needs_root:
+        made = root or beside(dataset.path, corpus)
         out.print(f"The conversations themselves, with their truth, are in {made}", **PLAIN)
     if not len(dataset):
         out.print("No segments at these thresholds: the reasons above say which to lower with --set.", **PLAIN)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from segkit.cli.console import PLAIN, Config, Set, Workers, cores, err, of_corpus, out, progress
+from segkit.cli.console import PLAIN, Config, Set, Workers, err, of_corpus, out, progress
 
 
 def hydrate(
@@ -29,9 +29,7 @@ def hydrate(
 
     options = of_corpus(config, set_)
     with progress("rebuilding") as hook:
-        dataset = api.hydrate(
-            source, root, output, corpus=corpus, options=options, workers=workers or cores(), hook=hook
-        )
+        dataset = api.hydrate(source, root, output, corpus=corpus, options=options, workers=workers, hook=hook)
     for axis, counts in dataset.record.segments.items():
         out.print(f"{axis}: {counts.kept:,} segments", **PLAIN)
     gone = dataset.record.hydrated

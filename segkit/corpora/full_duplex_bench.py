@@ -29,7 +29,7 @@ class FullDuplexBench(Corpus):
     """Track 0 is the user, track 1 the model; a conversation is named by its set and number."""
 
     title = "Full-Duplex-Bench v1: 727 test inputs for full-duplex models, and their answers"
-    licence = "CC-BY-NC-4.0 (candor, icc), MIT (synthetic); candor_* is cut from CANDOR, which may not be passed on"
+    licence = "by test set: MIT (synthetic), CC-BY-NC-4.0 (icc); candor is cut from CANDOR, which may not be passed on"
     redistributable = False
     licence_of_each = True
     citation = (
@@ -94,13 +94,13 @@ ROOT/any/depth/candor_turn_taking/1/        or another set, another number
 
 
 def licence_of(test_set: str) -> str:
-    """The licence of a test set, by the name of its folder.
+    """The licence of a test set, by the name of its folder; "unknown" for a folder of another name.
 
-    >>> [licence_of(name) for name in ("synthetic_pause_handling", "icc_backchannel", "candor_turn_taking")]
-    ['MIT', 'CC-BY-NC-4.0', 'BetterUp CANDOR data licence']
+    >>> [licence_of(name) for name in ("synthetic_pause_handling", "icc_backchannel", "candor_turn_taking", "x")]
+    ['MIT', 'CC-BY-NC-4.0', 'BetterUp CANDOR data licence', 'unknown']
     """
     source = test_set.partition("_")[0]
-    return {"synthetic": "MIT", "candor": Candor.licence}.get(source, "CC-BY-NC-4.0")
+    return {"synthetic": "MIT", "icc": "CC-BY-NC-4.0", "candor": Candor.licence}.get(source, "unknown")
 
 
 def _chunks(content: Any) -> list[Any]:

@@ -31,7 +31,7 @@ class Mono(Corpus):
     redistributable = False
     licence_of_each = True
     citation = ""
-    how_to_get_it = f"{OWN} Two people speak in each, no more and no fewer."
+    how_to_get_it = f"{OWN} Exactly two people speak in each."
     tree = """\
 ROOT/any/depth/
 └── interview.wav     one channel; or .flac .mp3 .ogg .opus .sph .m4a .mp4 ..."""

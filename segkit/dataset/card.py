@@ -119,10 +119,9 @@ def terms_table(found: Iterable[tuple[Terms, str, int]]) -> str:
 
 def settings(record: Record) -> str:
     """All that decided what is inside."""
-    jobs = {each.name: each.job for each in record.merged or []} or {"": record.job}
+    jobs = [(each.name, each.job) for each in record.merged or []] or [("", record.job)]
     blocks = [
-        f"{name}\n\n```json\n{json.dumps(job.model_dump(mode='json'), indent=2)}\n```".strip()
-        for name, job in jobs.items()
+        f"{name}\n\n```json\n{json.dumps(job.model_dump(mode='json'), indent=2)}\n```".strip() for name, job in jobs
     ]
     return "\n\n".join(["## Settings", *blocks])
 

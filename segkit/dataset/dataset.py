@@ -89,7 +89,7 @@ class Dataset:
 
     Raises:
         UsageError: it is not a dataset folder of segkit, or of another schema version, or its run is not finished.
-        SegkitError: it has no segments, or a damaged file.
+        SegkitError: a file is damaged.
 
     Attributes:
         record: what `run.json` says.
@@ -98,7 +98,8 @@ class Dataset:
     def __init__(self, path: str | PathLike[str]) -> None:
         self.folder = Folder(Path(path))
         self.record: Record = self.folder.finished()
-        expect_version(self.folder.shards()[0])
+        for path in self.folder.shards()[:1]:
+            expect_version(path)
 
     @property
     def path(self) -> Path:
@@ -119,6 +120,11 @@ class Dataset:
     def has_audio(self) -> bool:
         """Whether the segments have audio."""
         return self.record.has_audio
+
+    def expect_segments(self) -> None:
+        """Raise `SegkitError` if it has no segments, which can happen with strict thresholds."""
+        if not self.folder.shards():
+            raise SegkitError(f"{str(self.path)!r} has no segments. Its run.json says what was dropped, and why.")
 
     def table(self, axis: str = "*", split: str = "*") -> pa.Table:
         """All segments, or those of an axis and a split, in the order of the files; every column but the audio."""
@@ -147,7 +153,9 @@ class Dataset:
 
         Raises:
             UsageError: no segment, or several, begin like this.
+            SegkitError: there are no segments at all.
         """
+        self.expect_segments()
         ids = list(self._places)
         of_axis = [each for each in ids if self._places.path(each).parent.name == name]
         matches = of_axis[:1] or [each for each in ids if each.startswith(name)]
@@ -180,6 +188,7 @@ class Dataset:
 
     def statistics(self) -> list[Statistics]:
         """Counts, hours and distributions, by corpus and axis."""
+        self.expect_segments()
         return statistics(self.table().to_pylist(), self.record.settings.timeline)
 
     def terms(self) -> dict[Terms, int]:

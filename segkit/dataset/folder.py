@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segkit.dataset.record import JobRecord, Record
-from segkit.errors import SegkitError, UsageError
+from segkit.errors import UsageError
 from segkit.storage import changes, held, remove_drafts
 
 SHARDS = "data/{axis}/{split}-*.parquet"
@@ -89,15 +89,12 @@ class Folder:
 
         Raises:
             UsageError: it is not a dataset, or its run has not come to its end.
-            SegkitError: it has no segments.
         """
         record = self.record()
         if record.status == "running":
             raise UsageError(
                 f"{str(self.path)!r} holds a run that is not finished. Start the same command again first."
             )
-        if not self.shards():
-            raise SegkitError(f"{str(self.path)!r} holds no segments. Its run.json says what was dropped, and why.")
         return record
 
     @contextmanager
@@ -112,6 +109,7 @@ class Folder:
         self._check(job, overwrite)
         self.annotations.mkdir(parents=True, exist_ok=True)
         with held(self.path):
+            self._check(job, overwrite)  # what came in between, of a run that has ended since
             Record.of(job).write(self.record_file)
             remove_drafts(self.path)
             yield
@@ -132,5 +130,5 @@ class Folder:
         if changed and not overwrite:
             raise UsageError(
                 f"{str(self.path)!r} holds a run with other settings ({changed}). Choose another "
-                "folder, or add --overwrite to replace its segments (annotations are reused where they fit)."
+                "folder; `segkit extract --overwrite` replaces its segments (annotations are reused where they fit)."
             )

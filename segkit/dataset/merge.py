@@ -7,20 +7,20 @@ the result (statistics, the rewards of `segkit align`) reads it with one set of 
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from segkit.dataset.card import write_card
 from segkit.dataset.dataset import Dataset
 from segkit.dataset.folder import Folder
-from segkit.dataset.record import AxisRecord, JobRecord, Merged, ProblemRecord, Problems, Record, Recordings
+from segkit.dataset.record import AxisRecord, JobRecord, Merged, ProblemRecord, Problems, Published, Record, Recordings
 from segkit.dataset.rows import read
 from segkit.errors import UsageError
 from segkit.schemas import SPLITS, Axis
 from segkit.storage import changes, whole
 from segkit.tasks import Hook, nobody
 
-COMMON = ("schema", "settings", "context_s", "rate_hz", "annotations_only")
+COMMON = ("schema_", "settings", "context_s", "rate_hz", "annotations_only")
 """What the jobs of merged datasets have in common."""
 
 
@@ -66,16 +66,22 @@ def _expect_fitting(sources: Sequence[Dataset]) -> None:
         raise UsageError(f"Got {len(sources)} dataset. Expected two or more to merge.")
     first = sources[0]
     for other in sources[1:]:
-        jobs = [each.record.job.model_dump(mode="json", include={*COMMON, "schema_"}) for each in (first, other)]
+        jobs = [each.record.job.model_dump(mode="json", include={*COMMON}) for each in (first, other)]
         kinds = [{"audio": each.has_audio, **job} for each, job in zip((first, other), jobs, strict=True)]
         if changed := changes(*kinds):
             raise UsageError(
                 f"{str(first.path)!r} and {str(other.path)!r} were made with other settings ({changed}). Expected the "
                 "same: extract one of them again."
             )
-    ids, parts, split_of = Counter[str](), Counter[str](), dict[tuple[str, str], str]()
+    recordings = Counter[tuple[str, str]]()
     for each in sources:
-        parts.update(part.name for part in each.folder.parts())
+        for part in each.folder.parts():
+            table = read(part, ["corpus", "recording_id"])
+            recordings.update(zip(table["corpus"].to_pylist(), table["recording_id"].to_pylist(), strict=True))
+    if twice := [f"{name} of {corpus}" for (corpus, name), count in recordings.items() if count > 1]:
+        raise UsageError(f"The datasets have {len(twice)} recordings in common, such as {twice[0]}. Expected none.")
+    ids, split_of = Counter[str](), dict[tuple[str, str], str]()
+    for each in sources:
         for path in each.folder.shards():
             table = read(path, ["id", "corpus", "split", "user_speaker", "agent_speaker"])
             ids.update(table["id"].to_pylist())
@@ -87,8 +93,22 @@ def _expect_fitting(sources: Sequence[Dataset]) -> None:
                             f"{split_of[row['corpus'], speaker]}. Expected each speaker in one: extract the recordings "
                             "together."
                         )
-    if twice := [name for name, count in chain(ids.items(), parts.items()) if count > 1]:
-        raise UsageError(f"The datasets have {len(twice)} ids or files in common, such as {twice[0]}. Expected none.")
+    if twice := [name for name, count in ids.items() if count > 1]:
+        raise UsageError(f"The datasets have {len(twice)} ids in common, such as {twice[0]}. Expected none.")
+    options: dict[str, dict[str, Any]] = {}
+    for job in (each.job for source in sources for each in _sources_of(source)):
+        if options.setdefault(job.corpus, job.options) != job.options:
+            raise UsageError(
+                f"The corpus {job.corpus} was read with two sets of options "
+                f"({changes(options[job.corpus], job.options)}). Expected one, by which its audio can be rebuilt."
+            )
+
+
+def _sources_of(dataset: Dataset) -> list[Merged]:
+    """Where a dataset is from: itself, or what was merged into it."""
+    r = dataset.record
+    own = Merged(name=dataset.path.name, fingerprint=r.fingerprint, job=r.job, settings_hash=r.settings_hash)
+    return r.merged or [own]
 
 
 def _job(sources: Sequence[Dataset]) -> JobRecord:
@@ -108,10 +128,8 @@ def _job(sources: Sequence[Dataset]) -> JobRecord:
 
 def _record(sources: Sequence[Dataset], job: JobRecord) -> Record:
     records = [each.record for each in sources]
-    merged = [
-        Merged(name=each.path.name, fingerprint=r.fingerprint, job=r.job, settings_hash=r.settings_hash)
-        for each, r in zip(sources, records, strict=True)
-    ]
+    gone = {name for r in records if r.published for name in r.published.words_removed_of}
+    published = Published(audio=records[0].has_audio, words_removed_of=sorted(gone))
     return Record(
         status="complete",
         job=job,
@@ -132,8 +150,8 @@ def _record(sources: Sequence[Dataset], job: JobRecord) -> Record:
         words_dropped=_summed(r.words_dropped for r in records),
         recordings_of_unknown_speakers=sum(r.recordings_of_unknown_speakers for r in records),
         problems=Problems.of([ProblemRecord(**p.model_dump()) for r in records for p in r.problems.inputs]),
-        published=records[0].published,
-        merged=merged,
+        published=published if any(r.published for r in records) else None,
+        merged=[each for source in sources for each in _sources_of(source)],
     )
 
 

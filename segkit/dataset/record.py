@@ -149,7 +149,7 @@ class Record(_Part):
             return cls.model_validate_json(path.read_text(encoding="utf-8"))
         except OSError:
             raise UsageError(
-                f"{str(path.parent)!r} holds no {path.name}. Expected a folder that `segkit extract` wrote."
+                f"{str(path.parent)!r} has no {path.name}. Expected a folder that `segkit extract` wrote."
             ) from None
         except (ValueError, ValidationError) as error:
             reason = str(error).replace("\n", " ")[:160]

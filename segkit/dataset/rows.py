@@ -85,7 +85,7 @@ def note(path: Path, key: bytes) -> dict[str, Any]:
     """What `write_segments` noted; empty where there is no such file, or it is not whole."""
     try:
         found: dict[str, Any] = json.loads((pq.read_metadata(path).metadata or {}).get(key, b"{}"))
-    except (OSError, pa.ArrowInvalid):
+    except (OSError, ValueError, pa.ArrowInvalid):
         return {}
     return found
 

@@ -18,6 +18,11 @@ PREFIX = "corpus."
 """Of the options of a corpus, among the settings."""
 
 
+def beside(out: Path, corpus: str) -> Path:
+    """Where the recordings of a corpus that makes its own are put, unless somewhere else is given."""
+    return out.with_name(f"{out.name}-{corpus}")
+
+
 @dataclass(frozen=True)
 class Job:
     """Everything that decides what a dataset holds, and the two folders.
@@ -68,7 +73,7 @@ class Job:
                 raise unknown_setting(name, known)
         return cls(
             corpus,
-            root or out.with_name(f"{out.name}-{corpus}"),
+            root or beside(out, corpus),
             out,
             adapter.Options().changed(options, PREFIX),
             ExtractionSettings.preset(preset).changed(others),

@@ -46,7 +46,7 @@ FILES = {  # argument of CheckpointInfo: (name in config.json, name where the co
 ADAPTER = "lora.safetensors"  # moshi-finetune's name for it, which is not in its config.json
 
 HUB_ERRORS = HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError
-"""The Hub has not, gives not, or is not there."""
+"""The Hub does not have it, does not give it, or cannot be reached."""
 
 UNFIT = TypeError, ValueError, KeyError, AssertionError, RuntimeError, OSError, SafetensorError
 """What moshi raises on files that are not those of its models."""
@@ -108,7 +108,7 @@ def _in_folder(folder: Path) -> "MoshiCheckpoint":
         }
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise UsageError(
-            f"{str(folder)!r} holds no Moshi: config.json: {error}. Expected the files of a Moshi of the Hub."
+            f"{str(folder)!r} is not a Moshi: config.json: {error}. Expected the files of a Moshi of the Hub."
         ) from None
     if config.get("lora") and (folder / ADAPTER).exists():
         files.setdefault("lora_weights", folder / ADAPTER)
@@ -125,7 +125,7 @@ def _in_folder(folder: Path) -> "MoshiCheckpoint":
         info = loaders.CheckpointInfo.from_hf_repo("", **files, config_path=config_path)
         codec = (info.lm_config or {}).pop("codec", "mimi")
     except HUB_ERRORS as error:
-        raise UsageError(f"{str(folder)!r} names files that cannot be had from the Hub: {error}") from None
+        raise UsageError(f"{str(folder)!r} names files that the Hub does not give: {error}") from None
     return MoshiCheckpoint(str(folder), info, codec).checked()
 
 

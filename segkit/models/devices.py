@@ -3,6 +3,7 @@
 import torch
 
 from segkit.errors import UsageError
+from segkit.settings import ModelSettings
 
 
 def resolve(name: str) -> str:
@@ -22,3 +23,9 @@ def resolve(name: str) -> str:
     if name not in names:
         raise UsageError(f"Device {name!r} cannot be used here. Expected {', '.join(['auto', 'cpu', *names])}.")
     return name
+
+
+def torch_dtype(model: ModelSettings, device: torch.device) -> torch.dtype:
+    """The precision of the weights on a device."""
+    name = model.dtype if model.dtype != "auto" else ("bfloat16" if device.type == "cuda" else "float32")
+    return {"bfloat16": torch.bfloat16, "float32": torch.float32}[name]

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from segkit.audio import sample_at
 from segkit.models.checkpoints import MoshiCheckpoint
+from segkit.models.devices import torch_dtype
 from segkit.models.protocols import Completions, Prologue
 from segkit.models.streaming import Sampler, chance, schedule
 from segkit.settings import ModelSettings, SamplingSettings
@@ -104,12 +105,6 @@ class MoshiSpeaker:
             else:
                 words[-1] = words[-1][0], words[-1][1] + piece
         return [(frame, word) for frame, word in words if word]
-
-
-def torch_dtype(model: ModelSettings, device: torch.device) -> torch.dtype:
-    """The precision of the weights on a device."""
-    name = model.dtype if model.dtype != "auto" else ("bfloat16" if device.type == "cuda" else "float32")
-    return {"bfloat16": torch.bfloat16, "float32": torch.float32}[name]
 
 
 def _by_rows(codec: Callable[[Tensor], Tensor], batch: Tensor, frames: int) -> Tensor:

@@ -6,6 +6,7 @@
 """
 
 from dataclasses import dataclass
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Literal, overload
 
@@ -60,7 +61,7 @@ def find_model(name: str, workdir: Path | None = None) -> Checkpoint:
 
 @overload
 def open_model(
-    name: str,
+    name: str | PathLike[str],
     *,
     training: Literal[False] = False,
     model: ModelSettings | None = None,
@@ -69,7 +70,7 @@ def open_model(
 ) -> Speaker: ...
 @overload
 def open_model(
-    name: str,
+    name: str | PathLike[str],
     *,
     training: Literal[True],
     model: ModelSettings | None = None,
@@ -77,7 +78,7 @@ def open_model(
     device: str = "auto",
 ) -> Trainable: ...
 def open_model(
-    name: str,
+    name: str | PathLike[str],
     *,
     training: bool = False,
     model: ModelSettings | None = None,
@@ -97,7 +98,9 @@ def open_model(
         UsageError: no such model or device, or files that do not fit together.
         TrainingError: it does not fit the memory of the device.
     """
-    return load(find_model(name), training, model or ModelSettings(), sampling or SamplingSettings(), resolve(device))
+    return load(
+        find_model(fspath(name)), training, model or ModelSettings(), sampling or SamplingSettings(), resolve(device)
+    )
 
 
 @overload

@@ -52,6 +52,8 @@ class Completions:
 class Prologue:
     """What happens before the conversation: of Moshi, a silence in which it says its opening phrase.
 
+    Whoever makes a model hear something puts `heard` in front of it, as `segkit.rollouts.scenes` does.
+
     Attributes:
         heard: by the model, (samples,), whole frames.
     """

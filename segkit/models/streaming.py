@@ -1,4 +1,4 @@
-"""One streaming pass of a Moshi over many completions at once, each with chance of its own.
+"""One streaming pass of a Moshi over many completions at once, each with its own chance.
 
 What a completion says follows from the weights, from what it hears, and from its seed: a number in [0, 1) for each
 frame and stream decides which token is drawn there. So its tokens are the same alone and in any company, in

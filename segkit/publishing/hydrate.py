@@ -72,6 +72,7 @@ def hydrate(
         NothingUsableError: nothing could be rebuilt.
     """
     published = Dataset(source)
+    published.expect_segments()
     target = Folder(out)
     if out.exists() and any(out.iterdir()) and not target.mark(MARK).exists():
         raise UsageError(f"{str(out)!r} holds something else. Expected a new folder, or one that hydrate has begun.")
@@ -120,7 +121,9 @@ def _job(published: Dataset, root: Path, out: Path, corpus: str, options: Mappin
     try:
         job = Job.of(record, root, out)
     except UsageError as error:
-        raise UsageError(f"run.json of {str(published.path)!r} describes no job of this segkit: {error}") from None
+        raise UsageError(
+            f"run.json of {str(published.path)!r} describes a job that this segkit cannot read: {error}"
+        ) from None
     return replace(
         job,
         options=job.options.changed(options, PREFIX),

@@ -42,8 +42,8 @@ def write_report(source: Path, output: Path, per_axis: int = 10) -> None:
     is_run = RunFolder(source).is_run()
     if not is_run and not Folder(source).record_file.exists():
         raise UsageError(
-            f"{str(source)!r} is not a dataset folder (data/ and run.json) and not a training run (config.json and "
-            "metrics.jsonl). Expected a folder that `segkit extract` or `segkit align` wrote."
+            f"{str(source)!r} is neither a dataset folder nor a training run. Expected a folder that `segkit extract` "
+            "or `segkit align` wrote."
         )
     _make_room(output)
     write_text(output, _training_page(Run(source)) if is_run else _dataset_page(Dataset(source), per_axis))

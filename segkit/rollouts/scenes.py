@@ -107,6 +107,7 @@ class Segments:
         if not dataset.has_audio:
             hint = "extracted without --annotations-only, or rebuilt with `segkit hydrate`"
             raise UsageError(f"{str(dataset.path)!r} has no audio. Expected segments {hint}.")
+        dataset.expect_segments()
         self.dataset = dataset
         self.too_long = 0
         self.tables: dict[Axis, pa.Table] = {}  # without audio; Python objects for all words would take gigabytes

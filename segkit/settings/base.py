@@ -291,7 +291,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UsageError(f"{str(path)!r} cannot be read as YAML: {error}") from None
     if not isinstance(found, dict):
-        raise UsageError(f"{str(path)!r} holds no settings. Expected YAML as `segkit settings extract` prints it.")
+        raise UsageError(f"{str(path)!r} does not hold settings. Expected YAML as `segkit settings extract` prints it.")
     return flat(found)
 
 

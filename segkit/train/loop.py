@@ -31,8 +31,7 @@ from segkit.alignment.advantages import decoupled
 from segkit.dataset.dataset import Dataset
 from segkit.dataset.rows import Row
 from segkit.errors import UsageError
-from segkit.models.devices import resolve
-from segkit.models.moshi import torch_dtype
+from segkit.models.devices import resolve, torch_dtype
 from segkit.models.open import find_model, load
 from segkit.models.protocols import Completions, Trainable
 from segkit.rollouts import evaluation

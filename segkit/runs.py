@@ -176,6 +176,10 @@ class RunFolder:
         """The lines of metrics, oldest first."""
         return list(_lines(self.metrics))
 
+    def lost_samples(self) -> bool:
+        """Whether there are samples, but no list of them: once, what is known of them stood in their names."""
+        return not self.samples.exists() and any(self.path.glob("samples/*/*.wav"))
+
     def read_samples(self) -> list[Sample]:
         """The samples whose files are there, oldest first."""
         found = [Sample(**line) for line in _lines(self.samples)]

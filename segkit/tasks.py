@@ -50,7 +50,7 @@ def run_tasks(
     """
     if engine not in ENGINES:
         raise UsageError(f"Unknown engine {engine!r}. {nearest(engine, ENGINES)}")
-    if engine == "ray":
+    if engine == "ray" and tasks:
         return _on_ray(function, tasks)
     if workers == 1 or len(tasks) <= 1:
         return ((i, function(*task)) for i, task in enumerate(tasks))

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segkit.models.codec2 import BITS, CODEBOOKS, ORDER, Codec2, _codes, _frames
+from segkit.models.codec2 import BITS, CODEBOOKS, ORDER, Codec2, pack, unpack
 from segkit.segmenters import vad
 from segkit.settings import VadSettings
 
@@ -34,8 +34,8 @@ def speech(recordings):
 @given(st.binary(min_size=14, max_size=14 * 5).filter(lambda data: len(data) % 7 == 0))
 def test_every_code_is_a_frame_and_back(data):
     codes = np.frombuffer(data, np.uint8).reshape(CODEBOOKS, -1).astype(np.int64)
-    frames = _frames(codes)
-    assert np.array_equal(_codes(frames), codes)
+    frames = unpack(codes)
+    assert np.array_equal(pack(frames), codes)
     assert not (frames[:, 3] & 0x0F).any()  # 28 bits
     assert sorted(ORDER) == list(range(2 * BITS))
 
@@ -46,13 +46,13 @@ def test_the_bits_are_those_of_pycodec2(codec, speech):
     expected = b"".join(own.encode(pcm[i : i + 320]) for i in range(0, len(pcm), 320))
     codes = codec.encode(speech[:1])
     assert codes.shape == (1, CODEBOOKS, len(pcm) // FRAME) and codes.min() >= 0 and codes.max() < 256
-    assert _frames(codes[0].numpy()).tobytes() == expected
+    assert unpack(codes[0].numpy()).tobytes() == expected
 
 
 def test_the_audio_is_that_of_pycodec2_in_a_fresh_process(codec, speech, tmp_path):
     """In a used process it is not: its noise goes on where it was."""
     codes = codec.encode(speech[:1, :, : 10 * RATE_HZ])
-    np.save(tmp_path / "frames.npy", _frames(codes[0].numpy()))
+    np.save(tmp_path / "frames.npy", unpack(codes[0].numpy()))
     program = (
         "import numpy as np, pycodec2; c = pycodec2.Codec2(700); frames = np.load('frames.npy'); "
         "np.save('pcm.npy', np.concatenate([c.decode(frame.tobytes()) for frame in frames]))"

@@ -163,7 +163,7 @@ def test_two_workers_give_the_rows_of_one(quick, made, tmp_path):
 def test_ray_gives_the_rows_of_one(quick, made, tmp_path, monkeypatch):
     ray = pytest.importorskip("ray")
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # else it writes a token to the home directory
-    small = partial(ray.init, num_cpus=1, object_store_memory=100 << 20)  # each CPU is a process that imports torch
+    small = partial(ray.init, num_cpus=2, object_store_memory=100 << 20)  # each CPU is a process that imports torch
     monkeypatch.setattr(ray, "init", small)
     job = make_job(made, tmp_path / "out", **QUICK)
     run(job, engine="ray")

@@ -20,8 +20,6 @@ MACHINE = re.compile(r"/(root|home|tmp|work|Users|private|var|mnt|opt)\b|site-pa
 MAX_BYTES = 500_000
 
 SMALLER = {
-    "01_explore_a_dataset": {"HOURS = 0.5": "HOURS = 0.25", "PER_AXIS = 5": "PER_AXIS = 1"},
-    "02_tune_the_segmenters": {"HOURS = 1.0": "HOURS = 0.5"},
     "03_align_nano": {
         "HOURS = 0.5": "HOURS = 0.25",
         "STEPS = 10": "STEPS = 2",
@@ -37,7 +35,7 @@ CLAIMS = {
     "01_explore_a_dataset": """
 from segkit.corpora.synthetic import read_truth
 
-assert set(segments.axis) == {"pause", "turn_taking", "backchannel", "interruption"} and len(segments) > 70
+assert set(segments.axis) == {"pause", "turn_taking", "backchannel", "interruption"} and len(segments) > 100
 assert len(segments) == len(clean) + len(noisy) and all(len(opened[name]) == len(tables[name]) for name in DATASETS)
 assert len(turns) == clean.record.segments["turn_taking"].splits["train"]
 medians = segments.groupby("dataset")[["user_snr_db", "bleed_db"]].median()
@@ -45,7 +43,7 @@ assert medians.user_snr_db["clean"] > medians.user_snr_db["noisy"] + 15
 assert medians.bleed_db["clean"] < -50 and abs(medians.bleed_db["noisy"] + 26) < 3
 assert pauses.pause_s.max() <= 1 and segments.gap_s.max() <= 0.4
 found_twice = twins.groupby("axis").size()
-assert len(found_twice) == 4 and found_twice.pause > 15 and found_twice.turn_taking > 5
+assert len(found_twice) == 4 and (found_twice > 5).all()
 assert len(segments) / 4 < len(twins) < len(segments) / 2
 dropped = pd.DataFrame(reasons)
 assert dropped["pause", "no pause inside"]["noisy"] > dropped["pause", "no pause inside"]["clean"]
@@ -54,12 +52,12 @@ assert suspects.bleed_db.max() > -30  # somebody was heard, and is shown
 truth = read_truth(next(Path("work/conversations").rglob(f"{odd.recording_id}.json")))
 role = ("user", "agent")[(np.abs(tracks) * outside).max(axis=1).argmax()]
 assert any(start < at_s + odd.start_s < end for start, end in truth.activity[odd[f"{role}_channel"]])
-assert page == Path("work/report.html") and page.stat().st_size > 5e5
+assert page == Path("work/report.html") and page.stat().st_size > 1e6
 """,
     "02_tune_the_segmenters": """
 paper = census(PAPER)
 kept = {axis: dataset.record.segments[axis].kept for axis in COLOURS}
-assert kept == {axis: paper[axis, "kept"] for axis in COLOURS} and min(kept.values()) > 10
+assert kept == {axis: paper[axis, "kept"] for axis in COLOURS} and min(kept.values()) > 20
 assert all(table[axis].min() < table[axis].max() for table in [moved["timeline.max_pause_s"]] for axis in COLOURS)
 assert moved["turn_taking.max_gap_s"].turn_taking.is_monotonic_increasing
 assert all(moved[f"{axis}.tau_min_s"][axis].is_monotonic_decreasing for axis in ("pause", "turn_taking"))
@@ -71,6 +69,7 @@ assert all(abs(late) < 0.02 for late in boundaries.loc["starts", "median, s"])
 assert all(scores.precision.min() > 0.6) and all(scores.recall.min() > 0.7)
 recalled, precise = (scores.true * scores.recall).sum(), (scores.found * scores.precision).sum() / scores.found.sum()
 assert recalled.silero > recalled.webrtc and precise.silero > precise.webrtc
+assert (scores.recall.silero >= scores.recall.webrtc).all()
 """,
     "03_align_nano": """
 assert list(metrics.index) == list(range(STEPS + 1)) and metrics.kl.iloc[-1] > 0
@@ -86,7 +85,7 @@ trained, original = (segkit.open_model(str(name), **sampling).parameters() for n
 assert trained.keys() == original.keys() and not all(torch.equal(trained[name], original[name]) for name in trained)
 """,
 }
-"""What is so after a notebook has run, in its own names; by the numbers of `SMALLER`."""
+"""What is so after a notebook has run, in its own names; by the numbers of `SMALLER` where it has any."""
 
 
 def kinds(notebook: nbformat.NotebookNode) -> dict[str, list[str]]:
@@ -127,7 +126,7 @@ def test_there_are_three_notebooks():
 def test_it_is_whole_and_runs_from_scratch_and_shows_what_it_says(path, tmp_path, monkeypatch):
     committed, notebook = load(path), load(path)
     expect_whole_and_small_and_of_no_machine(committed, path)
-    for old, new in SMALLER[path.stem].items():
+    for old, new in SMALLER.get(path.stem, {}).items():
         settings = next(cell for cell in notebook.cells if cell.cell_type == "code")
         assert old in settings.source
         settings.source = settings.source.replace(old, new)

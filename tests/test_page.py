@@ -21,7 +21,7 @@ from segkit.dataset.dataset import Dataset
 from segkit.dataset.record import Record
 from segkit.errors import SegkitError, UsageError
 from segkit.reporting import clip
-from segkit.reporting.page import _in_turn, write_report
+from segkit.reporting.page import in_turn, write_report
 
 SILENT = {"user": None, "agent": None}
 """Changes of a row that take its audio away, where it does not matter: most of the time of a report is MP3."""
@@ -139,10 +139,10 @@ def test_what_is_drawn_stands_at_its_time(changed):
 def test_corpora_and_recordings_take_turns():
     table = [{"id": f"{i * 37 % 100:02}", "corpus": "big", "recording_id": f"r{i // 10}"} for i in range(100)]
     small = {"id": "zz", "corpus": "small", "recording_id": "s"}
-    shown = _in_turn([*table, small])
+    shown = in_turn([*table, small])
     assert small in shown[:2] and len(shown) == 101
     assert {row["recording_id"] for row in shown[:11]} == {"s", *(f"r{i}" for i in range(10))}
-    assert shown == _in_turn([small, *reversed(table)])
+    assert shown == in_turn([small, *reversed(table)])
 
 
 def test_corpora_can_be_told_apart(changed):
@@ -205,7 +205,7 @@ def test_a_missing_side_is_silent(small):
 def test_a_segment_of_no_length(small, context_s):
     row = next(row for row in rows(small).to_pylist() if row["axis"] == "pause")
     one = clip.of_segment(row | {"duration_s": 0.0, "context_s": context_s})
-    assert one.sound and one.ticks and clip._outline(np.zeros(0, np.float32)) == ""
+    assert one.sound and one.ticks and clip.outline(np.zeros(0, np.float32)) == ""
 
 
 def test_what_cannot_be_read_is_named(changed, tmp_path):
@@ -235,12 +235,12 @@ def test_a_long_segment_is_cut(small):
 def test_the_longest_segments_fit():
     """Forty of them stay under 20 MB, with something to spare for words and outlines."""
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 60 * clip.SOUND_HZ)).astype(np.float32)
-    assert len(clip._mp3(noise)) + 2 * len(clip._outline(noise[0])) < 0.9 * 20e6 / 40
+    assert len(clip.mp3(noise)) + 2 * len(clip.outline(noise[0])) < 0.9 * 20e6 / 40
 
 
 def test_words_keep_out_of_each_other():
     said = [{"start_s": 0.1 * i, "text": "wonderful" if i % 5 else "i"} for i in range(80)]
-    placed = list(clip._words(said, 0.0, 9.0))
+    placed = list(clip.place_words(said, 0.0, 9.0))
     assert len(placed) == 80
     for row in range(clip.WORD_ROWS):
         spans = [span for span in placed if span.row == row]
@@ -249,7 +249,7 @@ def test_words_keep_out_of_each_other():
 
 def test_a_word_at_the_edge_is_whole():
     said = [{"start_s": 9.0 - 0.02 * i, "text": "wonderful"} for i in range(4, 0, -1)]
-    placed = list(clip._words(said, 0.0, 9.0))
+    placed = list(clip.place_words(said, 0.0, 9.0))
     assert len(placed) == 4 and len({span.row for span in placed}) == 4
     for span in placed:
         assert span.left + span.width <= 100.01
@@ -257,7 +257,7 @@ def test_a_word_at_the_edge_is_whole():
 
 
 def test_labels_of_events_keep_out_of_each_other():
-    placed = list(clip._marks([(a, a + 0.2, "0.20 s") for a in (1.0, 1.3, 1.6, 4.0)], 0.0, 9.0))
+    placed = list(clip.place_marks([(a, a + 0.2, "0.20 s") for a in (1.0, 1.3, 1.6, 4.0)], 0.0, 9.0))
     assert [span.row for span in placed] == [0, 1, 2, 0]
 
 

@@ -24,9 +24,12 @@ from segkit.dataset.folder import Folder
 from segkit.dataset.record import JobRecord
 from segkit.dataset.rows import segment_schema
 from segkit.dataset.terms import terms
+from segkit.errors import UsageError
 from segkit.extraction.job import Job
 from segkit.extraction.run import run
-from segkit.publishing.card import _rebuild
+from segkit.publishing import gate, package
+from segkit.publishing.card import rebuild
+from segkit.storage import held
 
 DECLARED = "stereo=CC0-1.0: made by a synthesiser, nobody's voice is in it"
 STEREO = {"options": StereoOptions(), **QUICK}
@@ -296,9 +299,9 @@ def test_full_duplex_bench_is_closed_by_the_rows_of_candor_only(recordings, tmp_
 
 
 def test_what_is_made_is_not_rebuilt():
-    card = _rebuild("me/x", ["spokenwoz", "synthetic"])
+    card = rebuild("me/x", ["spokenwoz", "synthetic"])
     assert "segkit hydrate me/x /path/to/spokenwoz" in card and "hydrate me/x /path/to/synthetic" not in card
-    assert "synthetic is made" in card and "```" not in _rebuild("me/x", ["synthetic"])
+    assert "synthetic is made" in card and "```" not in rebuild("me/x", ["synthetic"])
 
 
 @pytest.mark.parametrize(
@@ -678,3 +681,14 @@ def test_who_may_not_write_is_told(hub, little, monkeypatch, capsys):
     assert code == 1 and "Start the same command again" in said and hub.token not in said
     code, _, said = segkit("hydrate", "user/nothing", little, "-o", little / "x", capsys=capsys)
     assert code == 2 and "nothing on the Hub" in said
+
+
+def test_a_folder_that_another_publish_fills_is_left_alone(little, tmp_path):
+    out = Folder(shutil.copytree(little, tmp_path / "own"))
+    folder = package.prepare(out, "me/x", gate.shares(out), annotations_only=True)
+    (draft := folder.path / ".half.parquet.0a1b2c3d.tmp").write_bytes(b"of a killed process")
+    with held(folder.path), pytest.raises(UsageError, match="Another run is writing to"):
+        package.prepare(out, "me/x", gate.shares(out), annotations_only=True)
+    assert draft.exists()
+    package.prepare(out, "me/x", gate.shares(out), annotations_only=True)
+    assert not draft.exists()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from support import AXES, Page, needs_nothing_else, write_wav
 
-from segkit.errors import UsageError
+from segkit.errors import SegkitWarning, UsageError
 from segkit.reporting import training
 from segkit.reporting.page import write_report
 from segkit.runs import Run, RunFolder, Sample
@@ -150,3 +150,10 @@ def test_a_run_without_a_step_is_said(run, tmp_path):
     (run / "metrics.jsonl").unlink()
     with pytest.raises(UsageError, match="no metrics yet"):
         write_report(run, tmp_path / "page.html")
+
+
+def test_samples_that_an_earlier_version_did_not_list_are_not_lost_in_silence(run, tmp_path):
+    (run / "samples.jsonl").unlink()
+    with pytest.warns(SegkitWarning, match="the page shows none"):
+        write_report(run, tmp_path / "page.html")
+    assert not Page(tmp_path / "page.html").all("audio")

@@ -189,7 +189,8 @@ class Dataset:
     def statistics(self) -> list[Statistics]:
         """Counts, hours and distributions, by corpus and axis."""
         self.expect_segments()
-        return statistics(self.table().to_pylist(), self.record.settings.timeline)
+        rows = self.table().drop_columns(["words"]).to_pylist()  # as Python objects, all words would take gigabytes
+        return statistics(rows, self.record.settings.timeline)
 
     def terms(self) -> dict[Terms, int]:
         """Licences, and whom to cite, with the number of segments under each."""

@@ -6,7 +6,7 @@ the result (statistics, the rewards of `segkit align`) reads it with one set of 
 
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,43 +64,57 @@ def _copies(sources: Sequence[Dataset], out: Folder) -> list[tuple[Path, Path]]:
 def _expect_fitting(sources: Sequence[Dataset]) -> None:
     if len(sources) < 2:
         raise UsageError(f"Got {len(sources)} dataset. Expected two or more to merge.")
-    first = sources[0]
     for other in sources[1:]:
-        jobs = [each.record.job.model_dump(mode="json", include={*COMMON}) for each in (first, other)]
-        kinds = [{"audio": each.has_audio, **job} for each, job in zip((first, other), jobs, strict=True)]
-        if changed := changes(*kinds):
-            raise UsageError(
-                f"{str(first.path)!r} and {str(other.path)!r} were made with other settings ({changed}). Expected the "
-                "same: extract one of them again."
-            )
-    recordings = Counter[tuple[str, str]]()
+        _expect_same_settings(sources[0], other)
+    _expect_once("recordings", sources, lambda folder: folder.parts(), ["corpus", "recording_id"])
+    _expect_one_split_per_speaker(sources)
+    _expect_once("segments", sources, lambda folder: folder.shards(), ["id"])
+    _expect_one_way_to_read(sources)
+
+
+def _expect_same_settings(first: Dataset, other: Dataset) -> None:
+    jobs = [each.record.job.model_dump(mode="json", include={*COMMON}) for each in (first, other)]
+    kinds = [{"audio": each.has_audio, **job} for each, job in zip((first, other), jobs, strict=True)]
+    if changed := changes(*kinds):
+        raise UsageError(
+            f"{str(first.path)!r} and {str(other.path)!r} were made with other settings ({changed}). Expected the "
+            "same: extract one of them again."
+        )
+
+
+def _expect_once(
+    what: str, sources: Sequence[Dataset], files: Callable[[Folder], list[Path]], columns: list[str]
+) -> None:
+    """Refuse rows that have the same values in some columns."""
+    counts = Counter[str]()
     for each in sources:
-        for part in each.folder.parts():
-            table = read(part, ["corpus", "recording_id"])
-            recordings.update(zip(table["corpus"].to_pylist(), table["recording_id"].to_pylist(), strict=True))
-    if twice := [f"{name} of {corpus}" for (corpus, name), count in recordings.items() if count > 1]:
-        raise UsageError(f"The datasets have {len(twice)} recordings in common, such as {twice[0]}. Expected none.")
-    ids, split_of = Counter[str](), dict[tuple[str, str], str]()
+        for path in files(each.folder):
+            counts.update(" ".join(map(str, row.values())) for row in read(path, columns).to_pylist())
+    if twice := [name for name, count in counts.items() if count > 1]:
+        raise UsageError(f"The datasets have {len(twice)} {what} in common, such as {twice[0]}. Expected none.")
+
+
+def _expect_one_split_per_speaker(sources: Sequence[Dataset]) -> None:
+    split_of: dict[tuple[str, str], str] = {}
     for each in sources:
         for path in each.folder.shards():
-            table = read(path, ["id", "corpus", "split", "user_speaker", "agent_speaker"])
-            ids.update(table["id"].to_pylist())
-            for row in table.to_pylist():
+            for row in read(path, ["corpus", "split", "user_speaker", "agent_speaker"]).to_pylist():
                 for speaker in (row["user_speaker"], row["agent_speaker"]):
-                    if split_of.setdefault((row["corpus"], speaker), row["split"]) != row["split"]:
+                    found = split_of.setdefault((row["corpus"], speaker), row["split"])
+                    if found != row["split"]:
                         raise UsageError(
-                            f"{speaker!r} of {row['corpus']} would be in two splits, {row['split']} and "
-                            f"{split_of[row['corpus'], speaker]}. Expected each speaker in one: extract the recordings "
-                            "together."
+                            f"{speaker!r} of {row['corpus']} would be in two splits, {found} and {row['split']}. "
+                            "Expected each speaker in one: extract the recordings together."
                         )
-    if twice := [name for name, count in ids.items() if count > 1]:
-        raise UsageError(f"The datasets have {len(twice)} ids in common, such as {twice[0]}. Expected none.")
+
+
+def _expect_one_way_to_read(sources: Sequence[Dataset]) -> None:
     options: dict[str, dict[str, Any]] = {}
     for job in (each.job for source in sources for each in _sources_of(source)):
-        if options.setdefault(job.corpus, job.options) != job.options:
+        if changed := changes(options.setdefault(job.corpus, job.options), job.options):
             raise UsageError(
-                f"The corpus {job.corpus} was read with two sets of options "
-                f"({changes(options[job.corpus], job.options)}). Expected one, by which its audio can be rebuilt."
+                f"The corpus {job.corpus} was read with two sets of options ({changed}). Expected one, by which its "
+                "audio can be rebuilt."
             )
 
 
@@ -133,6 +147,7 @@ def _record(sources: Sequence[Dataset], job: JobRecord) -> Record:
     return Record(
         status="complete",
         job=job,
+        settings_hash=", ".join(dict.fromkeys(r.settings_hash for r in records)),
         recordings=Recordings(
             found=sum(r.recordings.found for r in records),
             used=sum(r.recordings.used for r in records),

@@ -67,11 +67,11 @@ class Codec2(nn.Module):
     def encode(self, audio: Tensor) -> Tensor:
         """Audio, (B, 1, T * frame_size) in [-1, 1] -> codes, (B, K, T)."""
         pcm = np.rint(audio[:, 0].clamp(-1, 1).cpu().numpy() * 32767).astype(np.int16)
-        return torch.from_numpy(np.stack([_codes(self._encode(row)) for row in pcm])).to(audio.device)
+        return torch.from_numpy(np.stack([pack(self._encode(row)) for row in pcm])).to(audio.device)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Codes, (B, K, T) -> audio, (B, 1, T * frame_size)."""
-        pcm = np.stack([self._decode(_frames(row)) for row in codes.cpu().numpy()])
+        pcm = np.stack([self._decode(unpack(row)) for row in codes.cpu().numpy()])
         return torch.from_numpy(pcm.astype(np.float32) / 32768)[:, None].to(codes.device)
 
     def _encode(self, pcm: NDArray[np.int16]) -> NDArray[np.uint8]:
@@ -130,14 +130,14 @@ def _library() -> Path:
     return inside[0]
 
 
-def _codes(frames: NDArray[np.uint8]) -> NDArray[np.int64]:
+def pack(frames: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Frames of Codec2, (2 T, 4) bytes -> codes, (K, T)."""
     bits = np.unpackbits(frames, axis=1)[:, :BITS].reshape(-1, 2 * BITS)
     return np.packbits(bits[:, ORDER], axis=1).astype(np.int64).T
 
 
-def _frames(codes: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """The inverse of `_codes`."""
+def unpack(codes: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """The inverse of `pack`."""
     bits = np.zeros((codes.shape[1], 2 * BITS), np.uint8)
     bits[:, ORDER] = np.unpackbits(np.ascontiguousarray(codes.T, dtype=np.uint8), axis=1)
     return np.packbits(bits.reshape(-1, BITS), axis=1)

@@ -5,10 +5,10 @@ from rich.filesize import decimal
 
 from segkit import corpora
 from segkit.dataset import card
+from segkit.dataset.dataset import Dataset
 from segkit.dataset.folder import Folder
 from segkit.dataset.record import Record
-from segkit.dataset.rows import columns_but_audio, read
-from segkit.dataset.statistics import BINS, Statistics, statistics
+from segkit.dataset.statistics import BINS, Statistics
 from segkit.publishing.gate import Share
 from segkit.schemas import SPLITS
 from segkit.storage import write_text
@@ -31,17 +31,14 @@ def write_card(folder: Folder, name: str, record: Record, found: list[Share]) ->
         record: of the dataset, with what was published of it.
         found: what is in it, with its terms.
     """
-    rows = [row for path in folder.shards() for row in read(path, columns_but_audio()).to_pylist()]
-    numbers = statistics(rows, record.settings.timeline)
+    numbers = Dataset(folder.path).statistics()
     draw(numbers).savefig(folder.picture)
+    front_matter = card.front_matter(folder, {s.licence for s in found}, sum(s.segments for s in numbers))
     axes = list(dict.fromkeys(s.axis for s in numbers))
     parts = [_title(name, record), _terms(name, found, record), _load(name, folder, axes)]
-    parts += [] if record.has_audio else [_rebuild(name, list(dict.fromkeys(share.corpus for share in found)))]
+    parts += [] if record.has_audio else [rebuild(name, list(dict.fromkeys(share.corpus for share in found)))]
     parts += [_statistics(folder, numbers), f"## Known limits\n\n{LIMITS}", card.settings(record), card.fields()]
-    write_text(
-        folder.card,
-        "\n\n".join([card.front_matter(folder, {share.licence for share in found}, len(rows)), *parts]) + "\n",
-    )
+    write_text(folder.card, "\n\n".join([front_matter, *parts]) + "\n")
 
 
 def _title(name: str, record: Record) -> str:
@@ -74,7 +71,7 @@ def _load(name: str, folder: Folder, axes: list[str]) -> str:
     return f"{card.load(name, axes[0])}\n\n{table}"
 
 
-def _rebuild(name: str, names: list[str]) -> str:
+def rebuild(name: str, names: list[str]) -> str:
     made = [each for each in names if each in corpora.names() and not corpora.get(each).needs_root]
     commands = [
         f"segkit hydrate {name} /path/to/{each} -o {each}-segments --corpus {each}"

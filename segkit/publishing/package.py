@@ -19,7 +19,7 @@ from segkit.errors import UsageError
 from segkit.publishing.card import write_card
 from segkit.publishing.gate import Share
 from segkit.schemas.arrow import ANNOTATIONS
-from segkit.storage import whole, write_text
+from segkit.storage import held, remove_drafts, whole, write_text
 
 MARK = "published"
 
@@ -33,32 +33,35 @@ def prepare(out: Folder, name: str, found: list[Share], annotations_only: bool) 
         found: what is in it, with its terms.
         annotations_only: whether to leave out the audio.
     """
-    record = out.record()
-    if not record.complete:
-        raise UsageError(f"{str(out.path)!r} is not finished. Run the same `segkit extract` again first.")
     if out.mark(MARK).exists():
         raise UsageError(f"{str(out.path)!r} was made by `segkit publish`, to be sent. Give the dataset that it is of.")
     folder = Folder(out.path.with_name(f"{out.path.name}-{'annotations' if annotations_only else 'published'}"))
     if folder.path.exists() and any(folder.path.iterdir()) and not folder.mark(MARK).exists():
         raise UsageError(f"{str(folder.path)!r} was not made by `segkit publish`. Move it: what is sent is put there.")
     folder.path.mkdir(exist_ok=True)
-    write_text(folder.mark(MARK), "segkit publish writes here\n")
+    with held(folder.path):
+        remove_drafts(folder.path)
+        write_text(folder.mark(MARK), "segkit publish writes here\n")
+        _fill(folder, out, {share.terms for share in found if not share.may_be_shared}, annotations_only)
+        write_card(folder, name, folder.record(), found)
+    return folder
+
+
+def _fill(folder: Folder, out: Folder, closed: set[Terms], annotations_only: bool) -> None:
+    """Put the Parquet files and the record of a dataset into the folder to send, and nothing else."""
     sources = {folder.path / path.relative_to(out.path): path for path in out.shards() + out.parts()}
     for stale in set(folder.shards() + folder.parts()).difference(sources):
-        stale.unlink()  # of a former dataset
-    closed = {share.terms for share in found if not share.may_be_shared}
+        stale.unlink()  # of an earlier dataset
     for target, source in sources.items():
         if annotations_only:
             _strip(source, target, closed, is_shard=source.is_relative_to(out.data))
         else:
             with whole(target) as draft:
                 draft.symlink_to(source.resolve())
+    record = out.record()
     gone = {each.corpus for each in closed} | set(record.published.words_removed_of if record.published else [])
     published = Published(audio=record.has_audio and not annotations_only, words_removed_of=sorted(gone))
-    record = _without_quotes(record, published)
-    record.write(folder.record_file)
-    write_card(folder, name, record, found)
-    return folder
+    _without_quotes(record, published).write(folder.record_file)
 
 
 def _strip(source: Path, target: Path, closed: set[Terms], is_shard: bool) -> None:

@@ -111,15 +111,15 @@ def of_segment(row: Mapping[str, Any]) -> Clip:
     lanes = [
         Lane(
             role,
-            _outline(tracks[i]) if tracks is not None and row[role] else "",
+            outline(tracks[i]) if tracks is not None and row[role] else "",
             tuple(_spans([(a, b, "") for a, b in row[f"{role}_activity"]], start_s, total_s)),
-            tuple(_words([word for word in words if word["speaker"] == role], start_s, total_s)),
-            tuple(_marks([mark[1:] for mark in marks if mark[0] == role], start_s, total_s)),
+            tuple(place_words([word for word in words if word["speaker"] == role], start_s, total_s)),
+            tuple(place_marks([mark[1:] for mark in marks if mark[0] == role], start_s, total_s)),
         )
         for i, role in enumerate(ROLES)
     ]
     title = f"{row['corpus']}/{row['recording_id']}"
-    sound = _mp3(tracks) if tracks is not None else ""
+    sound = mp3(tracks) if tracks is not None else ""
     pair = (lanes[0], lanes[1])
     return Clip(row["id"], row["axis"], title, start_s, total_s, pair, sound, _facts(row), row["corpus"])
 
@@ -158,8 +158,8 @@ def of_file(path: Path, name: str, axis: str, title: str, facts: dict[str, str])
     samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
     stereo = samples[: sample_at(SHOWN_S, rate_hz), [0, -1]]
     tracks = soxr.resample(stereo, rate_hz, SOUND_HZ).T
-    lanes = Lane("user", _outline(tracks[0])), Lane("agent", _outline(tracks[1]))
-    return Clip(name, axis, title, 0.0, len(stereo) / rate_hz, lanes, _mp3(tracks), facts)
+    lanes = Lane("user", outline(tracks[0])), Lane("agent", outline(tracks[1]))
+    return Clip(name, axis, title, 0.0, len(stereo) / rate_hz, lanes, mp3(tracks), facts)
 
 
 def _spans(stretches: list[tuple[float, float, str]], start_s: float, total_s: float) -> Iterator[Span]:
@@ -170,7 +170,7 @@ def _spans(stretches: list[tuple[float, float, str]], start_s: float, total_s: f
             yield Span(round(left, 2), round(right - left, 2), text)
 
 
-def _marks(stretches: list[tuple[float, float, str]], start_s: float, total_s: float) -> Iterator[Span]:
+def place_marks(stretches: list[tuple[float, float, str]], start_s: float, total_s: float) -> Iterator[Span]:
     """Events with their texts in rows, each in the middle of its event."""
     spans = list(_spans(stretches, start_s, total_s))
     pixels = PIXELS_PER_S * total_s
@@ -180,7 +180,7 @@ def _marks(stretches: list[tuple[float, float, str]], start_s: float, total_s: f
         yield replace(span, row=row)
 
 
-def _words(words: list[dict[str, Any]], start_s: float, total_s: float) -> Iterator[Span]:
+def place_words(words: list[dict[str, Any]], start_s: float, total_s: float) -> Iterator[Span]:
     """Words in rows; `width` is the room up to the next word of the row. One at the right edge moves to the left."""
     pixels = PIXELS_PER_S * total_s
     placed = []
@@ -209,7 +209,7 @@ def _rows(places: Iterable[tuple[float, float]], count: int) -> Iterator[int]:
         yield row
 
 
-def _outline(samples: NDArray[np.float32]) -> str:
+def outline(samples: NDArray[np.float32]) -> str:
     """The waveform as points of an SVG polygon: the highest samples from left to right, the lowest back."""
     if not len(samples):
         return ""
@@ -221,7 +221,7 @@ def _outline(samples: NDArray[np.float32]) -> str:
     return " ".join(f"{x:.0f},{y:.0f}" for x, y in corners)
 
 
-def _mp3(tracks: NDArray[np.float32]) -> str:
+def mp3(tracks: NDArray[np.float32]) -> str:
     """Two tracks (2, samples) at SOUND_HZ as base64 of a stereo MP3."""
     buffer = io.BytesIO()
     level = (160 - SOUND_KBIT_S) / (160 - 8)  # libsndfile's scale from 160 down to 8 kbit/s

@@ -106,15 +106,13 @@ def _sample(dataset: Dataset, per_axis: int) -> list[str]:
     keys = ["corpus", "recording_id", "start_s", "id"]
     rows = dataset.table().select(["axis", *keys]).to_pylist()
     chosen = [
-        sorted(
-            _in_turn([row for row in rows if row["axis"] == axis])[:per_axis], key=lambda row: [row[k] for k in keys]
-        )
+        sorted(in_turn([row for row in rows if row["axis"] == axis])[:per_axis], key=lambda row: [row[k] for k in keys])
         for axis in Axis
     ]
     return [row["id"] for of_axis in chosen for row in of_axis]
 
 
-def _in_turn(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def in_turn(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Corpora take turns, and in each its recordings; else by `id`, a hash: chance, but the same every time."""
     rows = sorted(rows, key=lambda row: row["id"])
     for keys in (("corpus", "recording_id"), ("corpus",)):

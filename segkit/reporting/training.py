@@ -5,6 +5,7 @@
 """
 
 import math
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
@@ -13,7 +14,7 @@ from typing import Any
 
 import soundfile
 
-from segkit.errors import UsageError
+from segkit.errors import SegkitWarning, UsageError
 from segkit.runs import Run, Sample, numbers
 from segkit.schemas import Axis
 
@@ -144,6 +145,13 @@ def read(run: Run) -> Shown:
     if not run.lines:
         raise UsageError(
             f"{str(run.path)!r} holds no metrics yet. The report needs a run with at least one step behind it."
+        )
+    if run.folder.lost_samples():
+        warnings.warn(
+            f"The samples in {str(run.path / 'samples')!r} are of an earlier version of segkit, which did not list "
+            "them: the page shows none.",
+            SegkitWarning,
+            stacklevel=2,
         )
     curves: dict[str, list[tuple[int, float]]] = {}
     for metrics in run.lines:

@@ -145,6 +145,11 @@ def _closing_words(dataset: "Dataset", corpus: str, root: Path | None, verbose: 
         err.print(f"Warning: {len(problems)} inputs were skipped; {where} lists them.", style="yellow", **PLAIN)
     for problem in problems if verbose else []:
         err.print(f"  {problem.source}: {problem.reason}: {problem.detail}", **PLAIN)
+    told = record.warnings.inputs
+    if told:
+        err.print(f"Warning: {len(told)} things to know of recordings that are used; {where} lists them.", **PLAIN)
+    for warning in told if verbose else []:
+        err.print(f"  {warning.source}: {warning.reason}: {warning.detail}", **PLAIN)
     filled = record.recordings.splits
     empty = [name for name, share in zip(SPLITS, record.job.splits, strict=True) if share and name not in filled]
     if empty:

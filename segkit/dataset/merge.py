@@ -164,10 +164,15 @@ def _record(sources: Sequence[Dataset], job: JobRecord) -> Record:
         },
         words_dropped=_summed(r.words_dropped for r in records),
         recordings_of_unknown_speakers=sum(r.recordings_of_unknown_speakers for r in records),
-        problems=Problems.of([ProblemRecord(**p.model_dump()) for r in records for p in r.problems.inputs]),
+        warnings=_all(r.warnings for r in records),
+        problems=_all(r.problems for r in records),
         published=published if any(r.published for r in records) else None,
         merged=[each for source in sources for each in _sources_of(source)],
     )
+
+
+def _all(problems: Iterable[Problems]) -> Problems:
+    return Problems.of([ProblemRecord(**each.model_dump()) for some in problems for each in some.inputs])
 
 
 def _summed(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:

@@ -67,7 +67,7 @@ class AxisRecord(_Part):
 
 
 class ProblemRecord(_Part):
-    """An input that was skipped: which one, under which reason it is counted, and the details."""
+    """An input that was skipped, or is used all the same: which one, under which reason it is counted, the details."""
 
     source: str
     reason: str
@@ -75,7 +75,7 @@ class ProblemRecord(_Part):
 
 
 class Problems(_Part):
-    """All that was skipped."""
+    """All that was skipped, or used with a warning."""
 
     counts: dict[str, int] = {}
     inputs: list[ProblemRecord] = Field([], alias="list")
@@ -119,6 +119,8 @@ class Record(_Part):
         settings_hash: of corpus, options and settings, as in every row.
         words_dropped: entries of transcripts that could not be used, by reason.
         recordings_of_unknown_speakers: used ones of which a speaker has no name.
+        warnings: what should be known of recordings that are used.
+        problems: what was skipped.
     """
 
     status: str = "running"
@@ -128,6 +130,7 @@ class Record(_Part):
     segments: dict[str, AxisRecord] = {}
     words_dropped: dict[str, int] = {}
     recordings_of_unknown_speakers: int = 0
+    warnings: Problems = Problems()
     problems: Problems = Problems()
     published: Published | None = None
     hydrated: Hydrated | None = None

@@ -26,6 +26,9 @@ from segkit.schemas.arrow import ANNOTATIONS, SCHEMA_VERSION
 from segkit.segmenters import vad
 from segkit.settings import fingerprint
 
+ANNOTATOR = (
+    "0.2.0"  # the version of segkit that first listened like this: raise it when the same input gives other rows
+)
 CHUNK_RECORDINGS = 8
 CHUNK_BYTES = 256 << 20
 PASSING = {"file cannot be opened", words.FAILED, UNEXPECTED}
@@ -70,7 +73,7 @@ def _part_path(job: Job, group: list[Conversation]) -> Path:
         for c in group
     ]
     s = job.settings
-    name = fingerprint(SCHEMA_VERSION, job.corpus, job.options, s.vad, s.asr, s.needs_audio, inputs)
+    name = fingerprint(ANNOTATOR, SCHEMA_VERSION, job.corpus, job.options, s.vad, s.asr, s.needs_audio, inputs)
     return job.folder.annotations / f"{name}.parquet"
 
 
@@ -150,7 +153,7 @@ def _empty_row(job: Job, conversation: Conversation) -> dict[str, Any]:
         "derived": conversation.derived,
         "tracks": tracks,
     }
-    return dict.fromkeys(ANNOTATIONS.names) | known
+    return dict.fromkeys(ANNOTATIONS.names) | known | {"warnings": []}
 
 
 def _fill_facts(row: dict[str, Any], recording: Recording) -> None:

@@ -29,6 +29,11 @@ def noting(row: dict[str, Any], column: str) -> Iterator[None]:
         row[column], row["detail"] = UNEXPECTED, f"{type(error).__name__}: {error}"
 
 
+def warn(row: dict[str, Any], reason: str, detail: str) -> None:
+    """Note what should be known of a recording that is used; the reason is counted and shown."""
+    row["warnings"].append({"reason": reason, "detail": detail})
+
+
 def detect_speech(
     detector: vad.VoiceActivityDetector, rows: dict[str, dict[str, Any]], recordings: dict[str, Recording]
 ) -> None:

@@ -150,6 +150,7 @@ class Survey:
         self.done = 0
         self.annotated: dict[str, tuple[Annotated, frozenset[str]]] = {}
         self.facts: Counter[str] = Counter()
+        self.warnings: list[Problem] = []
         self.words_dropped: Counter[str] = Counter()
 
     def read(self, part: Path) -> None:
@@ -176,6 +177,9 @@ class Survey:
             dropped[axis].update(candidates.dropped)
             self.facts[axis] += len(candidates.kept)
         self.facts["hours"] += row["duration_s"] / 3600
+        self.warnings += [
+            Problem(row["recording_id"], each["reason"], each["detail"]) for each in row["warnings"] or []
+        ]
         self.words_dropped.update({each["reason"]: each["count"] for each in row["words_dropped"] or []})
         recording = Annotated(
             row["recording_id"],
@@ -267,8 +271,13 @@ def _record(
         segments=segments,
         words_dropped=dict(survey.words_dropped),
         recordings_of_unknown_speakers=len(survey.strangers & {r.recording_id for r in recordings}),
-        problems=Problems.of([ProblemRecord(**asdict(problem)) for problem in survey.problems]),
+        warnings=_problems(survey.warnings),
+        problems=_problems(survey.problems),
     )
+
+
+def _problems(found: list[Problem]) -> Problems:
+    return Problems.of([ProblemRecord(**asdict(problem)) for problem in found])
 
 
 def _nothing_usable(job: Job, record: Record) -> str:

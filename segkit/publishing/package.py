@@ -81,16 +81,14 @@ def _strip(source: Path, target: Path, closed: set[Terms], is_shard: bool) -> No
 def _without_quotes(record: Record, published: Published) -> Record:
     """The record as it is sent.
 
-    The list of problems can quote words, so only their counts go along; of files on the publisher's machine (a table of
+    The lists of problems and warnings can quote words, so only their counts go along; of files on the publisher's machine (a table of
     offsets, a model), only the names.
     """
-    problems = record.problems
+    told = {"problems": record.problems, "warnings": record.warnings}
     if published.words_removed_of:
-        problems = Problems(counts=problems.counts)
+        told = {name: Problems(counts=each.counts) for name, each in told.items()}
     jobs = [each.model_copy(update={"job": _named_only(each.job)}) for each in record.merged or []] or None
-    return record.model_copy(
-        update={"job": _named_only(record.job), "problems": problems, "published": published, "merged": jobs}
-    )
+    return record.model_copy(update={"job": _named_only(record.job), "published": published, "merged": jobs, **told})
 
 
 def _named_only(job: JobRecord) -> JobRecord:

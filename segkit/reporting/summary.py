@@ -3,13 +3,13 @@
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from segkit.dataset.record import Record
+from segkit.dataset.record import Problems, Record
 from segkit.dataset.statistics import Statistics
 from segkit.schemas import SPLITS
 
 
 def of_record(record: Record) -> list[Table]:
-    """Segments kept and candidates dropped per axis, and recordings skipped, each by reason."""
+    """Segments kept and candidates dropped per axis, recordings skipped, and recordings used with a warning."""
     segments = Table(title="Segments", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     segments.add_column("axis", style="bold")
     segments.add_column("kept", justify="right")
@@ -19,16 +19,19 @@ def of_record(record: Record) -> list[Table]:
         splits = "/".join(str(counts.splits.get(split, 0)) for split in SPLITS)
         reasons = ", ".join(f"{reason} {n:,}" for reason, n in counts.dropped.items())
         segments.add_row(axis, f"{counts.kept:,}", splits, reasons)
-    if not record.problems.inputs:
-        return [segments]
-    skipped = Table(title="Skipped inputs", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    skipped.add_column("reason", style="bold")
-    skipped.add_column("count", justify="right")
-    skipped.add_column("for example")
-    for reason, n in record.problems.counts.items():
-        example = next(p for p in record.problems.inputs if p.reason == reason)
-        skipped.add_row(reason, f"{n:,}", f"{example.source}: {example.detail}")
-    return [segments, skipped]
+    told = {"Skipped inputs": record.problems, "Used all the same": record.warnings}
+    return [segments, *(_by_reason(title, problems) for title, problems in told.items() if problems.inputs)]
+
+
+def _by_reason(title: str, problems: Problems) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("reason", style="bold")
+    table.add_column("count", justify="right")
+    table.add_column("for example")
+    for reason, n in problems.counts.items():
+        example = next(p for p in problems.inputs if p.reason == reason)
+        table.add_row(reason, f"{n:,}", f"{example.source}: {example.detail}")
+    return table
 
 
 def of_statistics(stats: list[Statistics]) -> list[Table]:

@@ -25,6 +25,8 @@ _SEGMENT_WORD = pa.struct(
 )
 _RECORDING_WORD = pa.struct([("channel", pa.int8()), *[field for field in _SEGMENT_WORD if field.name != "speaker"]])
 _COUNT = pa.struct([("reason", pa.string()), ("count", pa.int64())])
+_WARNING = pa.struct([("reason", pa.string()), ("detail", pa.string())])
+_LEAK = pa.struct([("level_db", pa.float64()), ("delay_s", pa.float64())])
 _TRACK = pa.struct(
     [
         ("path", pa.string()),
@@ -125,6 +127,12 @@ ANNOTATIONS = _schema(
             pa.list_(pa.string()),
             "hash of each track's samples, without audio of its words; to find duplicates",
         ),
+        (
+            "bleed",
+            pa.list_(_LEAK),
+            "of each track: level and delay at which it holds the other one's voice; null if unmeasurable",
+        ),
+        ("warnings", pa.list_(_WARNING), "what should be known of a recording that is used"),
         ("problem", pa.string(), "why the recording cannot be used; null if it can"),
         ("transcript_problem", pa.string(), "why the transcript cannot be used; null if it can"),
         ("detail", pa.string(), "details of the problem"),

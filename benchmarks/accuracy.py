@@ -94,6 +94,9 @@ def on_synthetic(console: Console, hours: float) -> None:
         "Silero, 8 kHz": ({"rate_hz": 8000}, {"vad.backend": "silero"}),
         "Silero, SNR 10 dB": ({"snr_db": 10.0}, {"vad.backend": "silero"}),
         "Silero, crosstalk -20 dB": ({"crosstalk_db": -20.0}, {"vad.backend": "silero"}),
+        "Silero, 24 kHz, vad.end_bias_s=0.06": ({}, {"vad.end_bias_s": "0.06"}),
+        "Silero, 8 kHz, vad.end_bias_s=0.06": ({"rate_hz": 8000}, {"vad.end_bias_s": "0.06"}),
+        "Silero, SNR 10 dB, vad.end_bias_s=0.06": ({"snr_db": 10.0}, {"vad.end_bias_s": "0.06"}),
         "webrtc, 8 kHz": ({"rate_hz": 8000}, {"vad.backend": "webrtc"}),
     }
     with tempfile.TemporaryDirectory() as folder:

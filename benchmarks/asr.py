@@ -41,10 +41,8 @@ def plain(found: list[dict], channel: int) -> Spoken:
 def recognise(conversations: list[Conversation], settings: AsrSettings) -> dict[str, list[dict]]:
     """The recognised words of some recordings, found as `segkit extract` finds them."""
     recordings = {c.id: Recording(c.tracks) for c in conversations}
-    rows = {
-        key: {"problem": None, "transcript_problem": None, "words": None, "language": "en", "duration_s": r.duration_s}
-        for key, r in recordings.items()
-    }
+    known = {"problem": None, "transcript_problem": None, "words": None, "language": "en"}
+    rows = {key: known | {"duration_s": r.duration_s, "warnings": []} for key, r in recordings.items()}
     detect_speech(vad.load(VadSettings()), rows, recordings)
     words.transcribe(settings, rows, recordings, "cpu")
     return {key: row["words"] for key, row in rows.items()}

@@ -65,7 +65,7 @@ def detect(backend: str, cases: list[Case]) -> tuple[list[tuple[Intervals, Inter
         return found, seconds / (time.perf_counter() - begin)
     detector = vad.load(VadSettings(backend=backend))
     vad.detect_array(detector, np.zeros((2, 16_000), np.float32), 16_000)
-    rows = {key: {"problem": None} for key in recordings}
+    rows = {key: {"problem": None, "warnings": []} for key in recordings}
     begin = time.perf_counter()
     detect_speech(detector, rows, recordings)
     speed = seconds / (time.perf_counter() - begin)

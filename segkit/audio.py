@@ -1,6 +1,6 @@
 """Decode, resample and encode the audio of conversations, one clock for both tracks.
 
-Whatever libsndfile opens is read through soundfile; rates are changed by soxr. A conversation's
+What can be opened, and how, is the matter of `segkit.decoding`; rates are changed by soxr. A conversation's
 clock starts at 0; a track's sample n lies at `offset_s + n / rate`, and where a track has no
 samples there is silence. Sample indices are computed in one place, `sample_at`.
 
@@ -11,10 +11,7 @@ samples there is silence. Sample indices are computed in one place, `sample_at`.
 
 import io
 import math
-import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
 
@@ -23,22 +20,28 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from segkit.containers import CONTAINERS, SPHERE, decoded
+from segkit.decoding.file import AudioFile
+from segkit.decoding.file import Samples as Samples
+from segkit.decoding.limits import within
+from segkit.decoding.probe import AudioInfo
 from segkit.errors import BadInputError
 from segkit.schemas import Track
+from segkit.settings import AudioSettings
 
-Samples = NDArray[np.float32]
-
-EXTENSIONS = (
-    SPHERE
-    | CONTAINERS
-    | {
-        *(".aif", ".aiff", ".aifc", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".snd", ".w64"),
-        ".wav",
+EXTENSIONS = frozenset(
+    {
+        *(".aif", ".aifc", ".aiff", ".au", ".caf", ".nist", ".rf64", ".snd", ".sph", ".sphere", ".voc", ".w64"),
+        *(".wav", ".wave", ".wtv"),
+        *(".ape", ".flac", ".oga", ".ogg", ".ogm", ".ogv", ".opus", ".spx", ".tta", ".wv"),
+        *(".aac", ".ac3", ".amr", ".dts", ".eac3", ".gsm", ".mp1", ".mp2", ".mp3", ".mpa", ".mpc", ".qcp", ".ra"),
+        *(".3g2", ".3gp", ".asf", ".avi", ".f4v", ".flv", ".m2ts", ".m4a", ".m4b", ".m4v", ".mka", ".mkv"),
+        *(".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".rm", ".ts", ".vob", ".webm", ".wma", ".wmv"),
     }
 )
-"""Suffixes of the files that can be read: libsndfile opens them, or `segkit.containers` decodes them for it."""
+"""Suffixes of the files that are taken for audio; which decoder reads one follows from its content."""
 
+BLOCK_S, BLOCK_SAMPLES = 10, 1 << 21
+"""Audio of a file that is in memory at once, at most: its length, and the samples of all channels."""
 EDGE_S = 0.05
 """Source audio read on each side of a window, so that the resampler's filter sees what surrounds it."""
 
@@ -48,94 +51,61 @@ def sample_at(time_s: float, rate_hz: int) -> int:
     return round(time_s * rate_hz)
 
 
-@dataclass(frozen=True, slots=True)
-class AudioInfo:
-    """The header of an audio file."""
-
-    rate_hz: int
-    frames: int
-    channels: int
-
-
-def probe(path: Path) -> AudioInfo:
-    """Read the header of an audio file.
-
-    Raises:
-        BadInputError: not readable, without samples, or shorter than its header says.
-    """
-    wav = decoded(path)
-    with _open(Path(wav.name) if wav else path) as file:
-        info = AudioInfo(file.samplerate, file.frames, file.channels)
-        if info.frames <= 0:
-            raise BadInputError("empty audio", f"{path.name} holds no samples")
-        # libsndfile corrects a chunk that is longer than its file, and says so in its log only. A
-        # length that no file can have is how a writer to a pipe says that it did not know; half a
-        # frame is missing where a writer miscounts.
-        if path.suffix.lower() in SPHERE and not wav:
-            with path.open("rb") as header:
-                count = re.search(rb"sample_count -i (\d+)", header.read(1024))
-            if count and info.frames < int(count[1]):
-                detail = f"{path.name}: its header says {int(count[1])} samples, it holds {info.frames}"
-                raise BadInputError("truncated audio", detail)
-        if found := re.search(r"data : (\d+) \(should be (\d+)\)", file.extra_info):
-            claimed, held = int(found[1]), int(found[2])
-            if held + 8 * info.channels < claimed < 0x7FFFF000:
-                raise BadInputError(
-                    "truncated audio", f"{path.name}: its header says {claimed} bytes of samples, it holds {held}"
-                )
-        return info
-
-
-def _open(path: Path) -> soundfile.SoundFile:
-    try:
-        if path.stat().st_size == 0:
-            raise BadInputError("empty audio", f"{path.name} has 0 bytes")
-        return soundfile.SoundFile(path)
-    except OSError as error:
-        raise BadInputError("file cannot be opened", f"{path.name}: {error.strerror}") from error
-    except soundfile.SoundFileError as error:
-        reason = getattr(error, "error_string", str(error))
-        raise BadInputError("unreadable audio", f"{path.name}: {reason}") from error
-
-
-def _read(file: soundfile.SoundFile, frames: int) -> Samples:
-    """The next `frames` of an open file, (frames, channels); fewer only at its end."""
-    try:
-        samples: Samples = file.read(frames, dtype="float32", always_2d=True)
-    except soundfile.SoundFileError as error:
-        raise BadInputError("unreadable audio", f"{Path(file.name).name}: {error}") from error
-    if not np.isfinite(samples).all():
-        raise BadInputError("NaN in audio", f"{Path(file.name).name} holds samples that are not numbers")
-    return samples
-
-
 class Recording:
     """The audio of a conversation: headers at once, samples on demand.
+
+    Attributes:
+        notes: what is wrong with the files although they are used, as (reason, detail).
 
     Raises:
         BadInputError: a file is unusable, or lacks the channel that a track names.
     """
 
-    def __init__(self, tracks: Sequence[Track]) -> None:
-        self.tracks = tracks
+    def __init__(
+        self, tracks: Sequence[Track], settings: AudioSettings | None = None, channels: int | None = None
+    ) -> None:
+        """Look at the files.
+
+        Args:
+            tracks: the speakers.
+            settings: limits; the defaults unless given.
+            channels: how many each file must have, if that matters.
+        """
+        self.tracks, self.settings = tracks, settings or AudioSettings()
         self.paths = [track.path for track in tracks if track.path]
+        self.notes: list[tuple[str, str]] = []
         if len(self.paths) < len(tracks):
             found = ", ".join(path.name for path in self.paths) or "no audio file"
             hint = "segments without audio: --vad transcript --annotations-only"
             raise BadInputError("no audio", f"found {found}, expected one of each speaker ({hint})")
-        self._decoded = {path: wav for path in set(self.paths) if (wav := decoded(path))}  # they live while this does
-        self.infos = [probe(self._readable(path)) for path in self.paths]
+        self._files = {path: self._opened(path) for path in dict.fromkeys(self.paths)}
         for track, path, info in zip(tracks, self.paths, self.infos, strict=True):
+            if channels and info.channels != channels:
+                detail = f"{path.name} has {info.channels} channels, expected {channels}"
+                raise BadInputError(f"{info.channels}-channel audio", detail)
             if track.channel >= info.channels:
                 detail = f"{path.name} has {info.channels} channels, channel {track.channel} is wanted"
                 raise BadInputError("missing channel", detail)
 
-    @cached_property
+    @property
+    def infos(self) -> list[AudioInfo]:
+        """The header of each track's file."""
+        return [self._files[path].info for path in self.paths]
+
+    @property
+    def _ends_s(self) -> list[float]:
+        """Where each track ends."""
+        return [t.offset_s + i.frames / i.rate_hz for t, i in zip(self.tracks, self.infos, strict=True)]
+
+    @property
     def duration_s(self) -> float:
         """From time 0 to the end of the longer track."""
-        return max(
-            track.offset_s + info.frames / info.rate_hz for track, info in zip(self.tracks, self.infos, strict=True)
-        )
+        return max(self._ends_s)
+
+    @property
+    def common_s(self) -> tuple[float, float]:
+        """Where all tracks have audio: start and end; the end may come first."""
+        return max(0.0, *(track.offset_s for track in self.tracks)), min(self._ends_s)
 
     @property
     def rate_hz(self) -> int:
@@ -148,11 +118,12 @@ class Recording:
         Memory does not grow with the length of the recording.
 
         Raises:
-            BadInputError: a file is damaged, ends before its header says, or holds NaN.
+            BadInputError: a file is damaged, ends long before its header says, or holds NaN.
         """
         total = math.ceil(round(self.duration_s * rate_hz, 3))
         lanes = [
-            (rows, _resampled(path, channels, offset_s, rate_hz)) for path, rows, channels, offset_s in self._files()
+            (rows, _resampled(self._files[path], channels, offset_s, rate_hz))
+            for path, rows, channels, offset_s in self._places()
         ]
         pending: list[Samples] = [np.zeros((len(rows), 0), np.float32) for rows, _ in lanes]
         for start in range(0, total, block_samples):
@@ -174,7 +145,7 @@ class Recording:
         """
         first, last = sample_at(start_s, rate_hz), sample_at(end_s, rate_hz)
         out = np.zeros((len(self.tracks), last - first), np.float32)
-        for path, rows, channels, offset_s in self._files():
+        for path, rows, channels, offset_s in self._places():
             source_hz = self.infos[rows[0]].rate_hz
             # Both rates have a sample at every multiple of 1 / gcd: the cut starts and ends on these.
             common_hz = math.gcd(source_hz, rate_hz)
@@ -182,57 +153,40 @@ class Recording:
             edge = math.ceil(EDGE_S * common_hz) if up != down else 0
             begin, end = first // up - edge, -(-last // up) + edge
             shift = sample_at(offset_s, source_hz)
-            source = _cut(path, begin * down - shift, end * down - shift)[:, channels]
+            source = self._files[path].cut(begin * down - shift, end * down - shift)[:, channels]
             if up != down:
                 source = soxr.resample(source, source_hz, rate_hz)
             out[rows] = source[first - begin * up :][: last - first].T
         return out
 
-    def _files(self) -> Iterator[tuple[Path, list[int], list[int], float]]:
+    def _opened(self, path: Path) -> AudioFile:
+        return AudioFile(path, self.settings, lambda reason, detail: self.notes.append((reason, detail)))
+
+    def _places(self) -> Iterator[tuple[Path, list[int], list[int], float]]:
         """Each file once, with the tracks (rows) it holds: path, rows, channels, offset."""
         places = [(path, track.offset_s) for path, track in zip(self.paths, self.tracks, strict=True)]
         for path, offset_s in dict.fromkeys(places):
             rows = [i for i, place in enumerate(places) if place == (path, offset_s)]
-            yield self._readable(path), rows, [self.tracks[i].channel for i in rows], offset_s
-
-    def _readable(self, path: Path) -> Path:
-        return Path(self._decoded[path].name) if path in self._decoded else path
+            yield path, rows, [self.tracks[i].channel for i in rows], offset_s
 
 
-def _cut(path: Path, begin: int, end: int) -> Samples:
-    """Frames [begin, end) of a file, (frames, channels), zeros outside of it."""
-    with _open(path) as file:
-        inside = max(begin, 0), min(end, file.frames)
-        out = np.zeros((end - begin, file.channels), np.float32)
-        if inside[0] < inside[1]:
-            file.seek(inside[0])
-            samples = _read(file, inside[1] - inside[0])
-            out[inside[0] - begin :][: len(samples)] = samples
-        return out
-
-
-def _resampled(path: Path, channels: list[int], offset_s: float, rate_hz: int) -> Iterator[Samples]:
+def _resampled(file: AudioFile, channels: list[int], offset_s: float, rate_hz: int) -> Iterator[Samples]:
     """Blocks (channels, samples) of a file at `rate_hz`, from time 0 on."""
     shift = sample_at(offset_s, rate_hz)
     if shift > 0:
         yield np.zeros((len(channels), shift), np.float32)
-    with _open(path) as file:
-        same = file.samplerate == rate_hz
-        resampler = soxr.ResampleStream(file.samplerate, rate_hz, len(channels), dtype="float32")
-        read, block_frames = 0, 10 * file.samplerate
-        while read < file.frames:
-            samples = _read(file, block_frames)
-            if len(samples) == 0:
-                raise BadInputError(
-                    "truncated audio",
-                    f"{path.name}: its header says {file.frames} frames, decoding stopped after {read}",
-                )
-            read += len(samples)
-            part = np.ascontiguousarray(samples[:, channels])
-            part = part if same else resampler.resample_chunk(part, last=read >= file.frames)
-            skip = min(max(-shift, 0), len(part))
-            shift += skip
-            yield part[skip:].T
+    info = file.info
+    same = info.rate_hz == rate_hz
+    resampler = soxr.ResampleStream(info.rate_hz, rate_hz, len(channels), dtype="float32")
+    read = 0
+    block = max(1, min(BLOCK_S * info.rate_hz, BLOCK_SAMPLES // info.channels))
+    for samples in within(file.blocks(block), file.path, file.settings):
+        read += len(samples)
+        part = np.ascontiguousarray(samples[:, channels])
+        part = part if same else resampler.resample_chunk(part, last=read >= info.frames)
+        skip = min(max(-shift, 0), len(part))
+        shift += skip
+        yield part[skip:].T
 
 
 def encode_flac(samples: NDArray[np.floating], rate_hz: int) -> bytes:

@@ -37,10 +37,15 @@ ORACLE = "tests/test_update_oracle.py"
 REWARDS = "tests/test_rewards.py"
 SCORING = "tests/test_scoring.py"
 EVENTS = "tests/test_events.py"
+BLEED = "tests/test_bleed.py"
 AXES = "tests/test_axes.py"
+READING = "tests/test_readers.py"
+FILES = "tests/test_words.py"
+DECODING, RECORDINGS = "tests/test_decoding.py", "tests/test_recordings.py"
 OBJECTIVE = "tests/test_objective.py"
 MOSHI = "tests/test_moshi.py"
 ALIGN = "tests/test_align.py"
+CHECKPOINTS, CORPORA = "tests/test_checkpoints.py", "tests/test_corpora.py"
 COMPANY = f"{MOSHI}::test_a_completion_is_the_same_alone_and_in_any_company"
 DEPTH = f"{MOSHI}::test_audio_tokens_are_those_that_their_numbers_draw_from_the_depth_transformer"
 KEPT = f"{MOSHI}::test_what_is_kept_between_passes_is_not_heard"
@@ -199,10 +204,104 @@ MUTANTS = [
     Mutant("a pause of exactly 1 s ends an utterance", "segmenters/timeline.py", "silence_s > settings.max_pause_s", "silence_s >= settings.max_pause_s", AXES),
     Mutant("a pause of exactly 0.2 s is none", "segmenters/timeline.py", "silence_s >= settings.min_pause_s", "silence_s > settings.min_pause_s", AXES),
     Mutant("times not rounded", "segmenters/timeline.py", "return np.round(difference_s, 6)", "return difference_s", AXES),
+    # --- crosstalk, and the end of speech ---
+    Mutant("leaks exchanged", "segmenters/bleed.py", "return _leak(found, 0), _leak(found, 1)", "return _leak(found, 1), _leak(found, 0)", f"{BLEED}::test_one_way_only"),
+    Mutant("hum is a leak", "segmenters/bleed.py", "cross = heard * (voice - excess * background).conj()", "cross = heard * voice.conj()", f"{BLEED}::test_what_is_no_leak"),
+    Mutant("chance is a leak", "segmenters/bleed.py", "if abs(first - second) > MAX_APART_S * rate_hz:", "if False:", f"{BLEED}::test_what_is_no_leak"),
+    Mutant("an early leak is a late one", "segmenters/bleed.py", "return Leak(float(level_db), delay / rate_hz,", "return Leak(float(level_db), -delay / rate_hz,", f"{BLEED}::test_clocks_apart_and_the_echo_of_a_call"),
+    Mutant("the border is at equal levels", "segmenters/bleed.py", "border_db = _border(", "border_db = 0 * _border(", f"{BLEED}::test_level_and_delay_are_found_again"),
+    Mutant("the response one block late", "segmenters/bleed.py", "before, here = here[:, -edge:], after", "before, here = before, after", f"{BLEED}::test_a_leak_is_taken_away_across_blocks"),
+    Mutant("nothing after a block", "segmenters/bleed.py", "else after[:, :edge]", "else 0 * after[:, :edge]", f"{BLEED}::test_a_leak_is_taken_away_across_blocks"),
+    Mutant("the own voice leaks", "segmenters/bleed.py", "_through(both[1 - i], leak)", "_through(both[i], leak)", f"{BLEED}::test_a_leak_is_taken_away_across_blocks"),
+    Mutant("whatever lies under a leak goes", "segmenters/bleed.py", "GATE_FACTOR = 3.0", "GATE_FACTOR = 300.0", f"{BLEED}::test_quiet_speech_under_a_loud_leak_survives"),
+    Mutant("two people are one signal", "segmenters/bleed.py", "and high_db - low_db <= SAME_CONTRAST_DB", "", f"{BLEED}::test_two_people_are_never_one_signal"),
+    Mutant("all leaks are audible", "segmenters/bleed.py", "return self.level_db >= AUDIBLE_DB", "return True", f"{BLEED}::test_without_crosstalk_the_gate_changes_nothing"),
+    Mutant("the gate is always on", "extraction/listen.py", "if gate and paths:", "if paths:", f"{BLEED}::test_the_gate_takes_leaks_for_what_they_are"),
+    Mutant("the gate is on one channel", "extraction/listen.py", "for channel, track in zip(paths, ", "for channel, track in zip(reversed(paths), ", f"{BLEED}::test_the_gate_takes_leaks_for_what_they_are"),
+    Mutant("the quieter of two leaks counts", "extraction/words.py", 'bleed_db=max((leak["level_db"]', 'bleed_db=min((leak["level_db"]', f"{BLEED}::test_crosstalk_drops_segments"),
+    Mutant("speech that ends before it starts", "segmenters/decision.py", "starts[ends > starts], ends[ends > starts]", "starts, ends", f"{BLEED}::test_the_end_bias_comes_off_the_ends_only"),
+    Mutant("the end of a recording is late", "segmenters/decision.py", "np.where(ends < samples, ends - late, ends)", "ends - late", f"{BLEED}::test_the_end_bias_comes_off_the_ends_only"),
+    # --- words beside audio ---
+    Mutant("a word without a speaker is channel 0's", "corpora/transcripts.py", "channel_of.get(entry.label), entry)", "channel_of.get(entry.label, 0), entry)", READING),
+    Mutant("speakers in the order of the file", "corpora/transcripts.py", "speakers[0]: 0, speakers[1]: 1}", "**dict(zip(labels, (0, 1)))}", READING),
+    Mutant("channels 1 and 2 are 0 and 1 and more", "corpora/transcripts.py", "if each.keys() == labels", "if each.keys() & labels", READING),
+    Mutant("half a file of other speakers is used", "corpora/transcripts.py", "others > MAX_OF_OTHERS * len(entries)", "others > len(entries)", READING),
+    Mutant("words of a side on the clock of the other", "corpora/transcripts.py", "sum_s(entry.end_s, late_s)", "sum_s(entry.end_s)", FILES),
+    Mutant("every tier of words is one of utterances", "corpora/transcripts.py", "len(text) > 1 for text", "len(text) > 0 for text", READING),
+    Mutant("what cannot be read is not told", "corpora/transcripts.py", "    if lost:", "    if False:", READING),
+    Mutant("the times of an interval are those of its tier", "corpora/readers.py", "numbers[first + 2] = numbers[first + 2][3:]", "numbers[first + 2] = numbers[first + 2][:2]", READING),
+    Mutant("silence is a word", "corpora/readers.py", "not in SILENCE", "!= None", READING),
+    Mutant("a duration is an end", "corpora/readers.py", "row[4], row[2], sum_s(row[2], row[3])", "row[4], row[2], row[3]", READING),
+    Mutant("cues in whole seconds", "corpora/readers.py", "time.in_milliseconds() / 1000", "time.in_seconds()", READING),
+    Mutant("the voice of a cue is the word before a colon", "corpora/readers.py", "named and not speaker and", "named and", READING),
+    Mutant("a word has no speaker but its own", "corpora/readers.py", 'item.get("speaker", segment.get("speaker"))', 'item.get("speaker")', READING),
+    Mutant("words of all recordings of a table", "corpora/readers.py", "        return [row for row in rows if normalize", "        return [row for row in rows if True or normalize", READING),
+    Mutant("UTF-16 the other way round", "corpora/base.py", '(data[1::2], "utf-16-le")', '(data[1::2], "utf-16-be")', READING),
+    Mutant("one wrong byte makes UTF-8 Windows-1252", "corpora/base.py", "return text if some_utf8 or not wrong else", "return text if not wrong else", READING),
+    Mutant("accents in one form only", "corpora/transcripts.py", 'return normalize("NFC", name)', "return name", FILES),
+    Mutant("suffixes of patterns in one case", "corpora/pairs.py", "(?i:", "(?:", FILES),
+    Mutant("words elsewhere before those beside", "corpora/stereo.py", "best_of(beside or candidates)", "best_of(candidates)", FILES),
+    Mutant("one number too many costs all words", "extraction/words.py", "max(1, MAX_OUTSIDE", "max(0, MAX_OUTSIDE", FILES),
+    Mutant("backwards is outside", "extraction/words.py", "if not w.end_s < w.start_s]", "]", FILES),
+    Mutant("words on the wrong channels are right", "extraction/words.py", "outside - swapped > MIN", "swapped - outside > MIN", FILES),
+    Mutant("a word is enough to tell the channels", "extraction/words.py", "MIN_COMPARED_S = 5.0", "MIN_COMPARED_S = 0.1", FILES),
+    Mutant("words of which none is good are an empty transcript", "extraction/words.py", "if transcript.dropped and not inside:", "if False:",
+           "tests/test_bad_input.py::test_a_bad_transcript_costs_the_words_not_the_recording"),
+    Mutant("no words are the same words", "extraction/words.py", 'if not row["words"]:', "if False:", FILES),
+    # --- how a file is read ---
+    Mutant("lengths of MP3 believed", "decoding/headers.py", 'return file.format == "MP3" and _has_index(path)', "return True", DECODING),
+    Mutant("the index of the first of two MP3", "decoding/headers.py", "size < 0.9 *", "size < 0 *", DECODING),
+    Mutant("a tag taken for the first frame", "decoding/headers.py", '10 + tag if start.startswith(b"ID3") else 0', "0", DECODING),
+    Mutant("seeking in Vorbis", "decoding/headers.py", 'not is_mpeg(file) and file.subtype != "VORBIS"', "not is_mpeg(file)", DECODING),
+    Mutant("the first link of a chain", "decoding/headers.py", 'file.format != "OGG" or not _is_chained(path)', "True", DECODING),
+    Mutant("half an Ogg is whole", "decoding/headers.py", 'return inf if file.format == "OGG" and', 'return 0.0 if file.format == "OGG" and', DECODING),
+    Mutant("lengths of pipes believed", "decoding/headers.py", "if claimed >= UNKNOWN_BYTES else", "if False else", DECODING),
+    Mutant("half a SPHERE is whole", "decoding/headers.py", "max(int(count[1]) - file.frames, 0.0)", "0.0", f"{DECODING} tests/test_audio.py"),
+    Mutant("decoded again for every stage", "decoding/probe.py", "{facts.st_mtime_ns} {anew}", "{facts.st_atime_ns} {anew}", f"{DECODING} {RECORDINGS}"),
+    Mutant("another file of the same name", "decoding/probe.py", "{facts.st_size} {facts.st_mtime_ns}", "{facts.st_size}", DECODING),
+    Mutant("FFmpeg for shorten", "decoding/decoders.py", 'if b"embedded-" in head(path)', "if False", DECODING),
+    Mutant("the same decoder again", "decoding/decoders.py", "[by_ffmpeg] if anew else", "[_by_libsndfile, by_ffmpeg] if anew else", DECODING,
+           "libsndfile fails as before, and FFmpeg comes next"),
+    Mutant("no limit of length", "decoding/limits.py", "if frames > settings.max_length_s * rate_hz:", "if False:", DECODING),
+    Mutant("the time of the reader counts", "decoding/limits.py", "        spent_s += monotonic() - began_s", "        spent_s += 0", DECODING),
+    Mutant("a playlist is opened", "decoding/ffmpeg.py", 'options={"format_whitelist": DEMUXERS}', "options={}", DECODING),
+    Mutant("the second speaker's stream left out", "decoding/ffmpeg.py", "streams if each_one else streams[:1]", "streams[:1]", DECODING),
+    Mutant("what is lost moves the rest", "decoding/ffmpeg.py", "if frame.samples <= late and at <= last:", "if False:", f"{DECODING} tests/test_audio.py"),
+    Mutant("gaps are losses", "decoding/ffmpeg.py", "0 if self.has_clock else late", "late", "tests/test_audio.py"),
+    Mutant("half a container is whole", "decoding/ffmpeg.py", "short if short > ROUNDING_S * self.samplerate else 0", "0", DECODING),
+    Mutant("any shortfall is used", "decoding/file.py", "if info.missing_s > max(self.settings.max_missing_s", "if info.missing_s > 1e9 * max(self.settings.max_missing_s", DECODING),
+    Mutant("a shortfall is not told", "decoding/file.py", "if info.missing_s > 0:", "if False:", DECODING),
+    Mutant("what is left of a damaged file in its place", "decoding/file.py", "SoundFile(found.path), found", "SoundFile(found.path), self.info", DECODING,
+           "it is decoded anew at most once more, to the same wav"),
+    Mutant("files of a killed run stay", "decoding/scratch.py", "        for path in place.iterdir():", "        for path in ():", DECODING),
+    Mutant("decoded files without bound", "decoding/scratch.py", "if size > LIMIT_BYTES and", "if False and", DECODING),
+    Mutant("silence of the unrecorded", "extraction/annotate.py", 'row["activity"] = [clip(as_intervals(track), start_s, end_s)', 'row["activity"] = [clip(as_intervals(track), 0.0, 1e9)', RECORDINGS),
+    Mutant("notes of files forgotten", "extraction/annotate.py", "for reason, detail in recording.notes:", "for reason, detail in ():", RECORDINGS),
+    Mutant("limits of files not passed on", "extraction/annotate.py", "Recording(conversation.tracks, job.settings.audio, corpus.channels)", "Recording(conversation.tracks, None, corpus.channels)", RECORDINGS),
+    Mutant("failed cuts are nobody's problem", "extraction/run.py", 'for each in report.get("problems", []))', "for each in [])", RECORDINGS),
     # --- what changes nothing ---
     Mutant("each sign clipped on its own side", "alignment/objective.py", "ratio.clamp(1 - clip, 1 + clip) * advantage",
            "torch.where(advantage > 0, ratio.clamp(max=1 + clip), ratio.clamp(min=1 - clip)) * advantage", ORACLE,
            "of the two bounds, only one can make the clipped term the smaller"),
+    # --- which files a policy is, and what a corpus says ---
+    Mutant("an adapter beside is left alone", "models/files.py", "if config.lora and not config.lora_name and file_of(place, ADAPTER)",
+           "if False", CHECKPOINTS),
+    Mutant("whole weights beside other weights", "models/files.py", "if others := [", "if False and [", CHECKPOINTS),
+    Mutant("whole weights taken without a word", "models/files.py",
+           """        _assume(f"{str(place)!r} has no {weights}, and {WHOLE} is taken instead", f'moshi_name to "{WHOLE}"')\n""", "", CHECKPOINTS),
+    Mutant("the base taken for what was trained", "models/files.py", 'origin.pop("moshi_weights", None)', "pass", CHECKPOINTS),
+    Mutant("the repository before the given path", "models/files.py", "    origin |= {", "    {", CHECKPOINTS),
+    Mutant("export names itself from anywhere", "models/export.py", '"file://tokenizer.model"', 'f"file://{folder / \'tokenizer.model\'}"', CHECKPOINTS),
+    Mutant("base within the run named from anywhere", "models/export.py", "path.is_relative_to(folder.absolute().parent)", "False", CHECKPOINTS),
+    Mutant("base of the Hub named by its place in the cache", "models/export.py", "checkpoint.weights_on_hub or", "", CHECKPOINTS),
+    Mutant("command in another folder", "models/export.py", 'there = f"(cd {shlex.quote(str(folder))} && python', 'there = f"(python', CHECKPOINTS),
+    Mutant("PINs before audited calls", "corpora/fisher.py", 'if "pindata" in path.name.lower()', "if False", CORPORA),
+    Mutant("voice activity thrown away", "extraction/words.py", 'row["activity"] = [clip(merged(track), 0.0, duration_s)', "_ = [clip(merged(track), 0.0, duration_s)", CORPORA),
+    Mutant("diarization where the corpus knows", "extraction/annotate.py", 'if rows[key]["activity"] is not None]', "if False]", CORPORA),
+    Mutant("parts of a recording in two splits", "corpora/miami.py", 'f"{whole[name]}/{i}"', 'f"{name}/{i}"', "tests/test_adapters.py -k miami"),
+    Mutant("speakers of Dutch dialogues apart", "corpora/ifadv.py", "(self.name(), self.name())", "(None, None)", "tests/test_adapters.py -k ifadv"),
+    Mutant("labels in the order of the file", "corpora/oto_speech.py", 'labels = sorted({str(segment["speaker"]) for segment in segments})',
+           'labels = list(dict.fromkeys(str(segment["speaker"]) for segment in segments))', "tests/test_adapters.py -k oto"),
 ]  # fmt: skip
 
 

@@ -53,7 +53,7 @@ def spoil(root, samples, rate_hz):
         "same": "both channels are the same",
         "silent": "silent track",
         "dead_link": "file cannot be opened",
-        "video": "unsupported container",
+        "video": "unreadable audio",
         "wrong_extension": "duplicate audio",
         "twice": "two files claim one id",
     }
@@ -89,8 +89,8 @@ def test_every_bad_recording_is_counted_and_the_good_one_used(corpus, tmp_path, 
         ("[[", "unreadable transcript"),
         ('[{"speaker": "A", "word": "x", "start": 1, "end": 500}]', "words outside the recording"),
         ('[{"speaker": "A", "word": "x", "start": -3, "end": 1}]', "words outside the recording"),
-        ('[{"speaker": "A", "word": "x", "start": 2, "end": 1}]', "words outside the recording"),
-        ('[{"speaker": "A", "word": "x", "start": NaN, "end": 1}]', "words outside the recording"),
+        ('[{"speaker": "A", "word": "x", "start": 2, "end": 1}]', "no words"),
+        ('[{"speaker": "A", "word": "x", "start": NaN, "end": 1}]', "no words"),
     ],
 )
 def test_a_bad_transcript_costs_the_words_not_the_recording(corpus, tmp_path, content, reason):

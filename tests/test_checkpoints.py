@@ -1,9 +1,16 @@
 """Checkpoints with adapters: what is loaded is what the files hold, never adapters of random numbers."""
 
 import json
+import random
+import re
+import shutil
+import subprocess
+import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from moshi.models import loaders
@@ -11,8 +18,8 @@ from moshi.modules.lora import replace_all_linear_with_lora
 from moshi.utils.compile import no_compile
 from safetensors.torch import load_file, save_file
 
-from segkit.errors import UsageError
-from segkit.models import checkpoints
+from segkit.errors import SegkitWarning, UsageError
+from segkit.models import files
 from segkit.models.checkpoints import find_checkpoint
 from segkit.models.export import export
 from segkit.models.tiny import LM, write_tiny_moshi
@@ -66,15 +73,16 @@ def merged(beside):
 
 @pytest.fixture
 def hub(monkeypatch):
-    """The Hub has one repository: the files in the folder `hub.folder`."""
-    hub = SimpleNamespace(folder=None, missing=EntryNotFoundError)
+    """The Hub has one repository: the files in the folder `hub.folder`; `hub.asked` are those that were asked for."""
+    hub = SimpleNamespace(folder=None, missing=EntryNotFoundError, asked=[])
 
     def download(hub_id, name, revision=None):
+        hub.asked.append(f"{hub_id}/{name}")
         if not (hub.folder / name).exists():
             raise hub.missing(f"no {name}")
         return str(hub.folder / name)
 
-    monkeypatch.setattr(checkpoints, "hf_hub_download", download)
+    monkeypatch.setattr(files, "hf_hub_download", download)
     monkeypatch.setattr(loaders, "hf_hub_download", download)
     return hub
 
@@ -141,11 +149,20 @@ def test_embeddings_that_were_trained_along_come_with_the_adapter(beside):
     assert_is(load(beside), merged_by_hand(beside) | {"text_emb.weight": embedding})
 
 
+TAKEN_FOR_WHOLE = pytest.mark.filterwarnings("ignore:.*taken for whole weights:segkit.SegkitWarning")
+
+
 def test_merged_weights_are_the_model_though_the_config_says_lora(merged):
-    assert find_checkpoint(str(merged), merged).info.lora_weights is None
-    assert_is(load(merged), load_file(merged / "model.safetensors"))
+    """Nothing in the file tells them from weights whose adapter was forgotten, so what is assumed is said."""
+    with pytest.warns(SegkitWarning, match=r"no lora.safetensors .* model.safetensors is taken for whole weights"):
+        checkpoint = find_checkpoint(str(merged), merged)
+    assert checkpoint.info.lora_weights is None
+    assert_is(checkpoint.lm("cpu", torch.float32), load_file(merged / "model.safetensors"))
+    configure(merged, lora=False)
+    load(merged)  # no warning, which would be an error here
 
 
+@TAKEN_FOR_WHOLE
 @pytest.mark.parametrize("model", [ModelSettings(), ModelSettings(lora_rank=2, export="lora")], ids=["merged", "lora"])
 def test_the_export_of_merged_weights_loads(merged, tmp_path, model):
     checkpoint = find_checkpoint(str(merged), merged)
@@ -192,6 +209,7 @@ BROKEN = {
     "no rank": (lambda folder: configure(folder, lora_rank=None), r"found \[3, 32\], expected \[128, 32\]"),
     "no adapter": (lambda folder: (folder / "lora.safetensors").write_bytes(b"nothing"), "cannot be loaded"),
     "not there": (lambda folder: configure(folder, lora_name="gone.safetensors"), r"lacks .*gone.* \(lora_name\)"),
+    "no number": (lambda folder: configure(folder, lora_rank="three"), "cannot be loaded"),
     "in the weights": (has_adapters_in_the_weights, r"model.safetensors' holds adapters.*lora_name"),
     "named but off": (
         lambda folder: configure(folder, lora=False, lora_name="lora.safetensors"),
@@ -200,6 +218,7 @@ BROKEN = {
 }
 
 
+@TAKEN_FOR_WHOLE
 @pytest.mark.parametrize("case", BROKEN)
 def test_an_adapter_that_is_not_that_of_the_config_is_refused(beside, case):
     spoil, expected = BROKEN[case]
@@ -208,16 +227,115 @@ def test_an_adapter_that_is_not_that_of_the_config_is_refused(beside, case):
         load(beside)
 
 
-@pytest.mark.parametrize("named", [True, False])
-def test_whole_weights_under_moshi_finetunes_name_are_pointed_out(tmp_path, named):
-    folder = write_tiny_moshi(tmp_path / "policy")
-    (folder / "model.safetensors").rename(folder / "consolidated.safetensors")
-    configure(folder, lora=False, moshi_name="model.safetensors" if named else None)
-    origin = "moshi_name" if named else "the default of moshi_name"
-    with pytest.raises(UsageError, match=rf"model.safetensors \({origin}\).* set moshi_name .*: consolidated.safetens"):
-        load(folder)
-    configure(folder, moshi_name="consolidated.safetensors")
-    assert_is(load(folder), load_file(folder / "consolidated.safetensors"))
+@pytest.fixture
+def consolidated(beside, tmp_path):
+    """A run of moshi-finetune: what it leaves of an adapter, and the model that it began with, on the Hub."""
+    folder = tmp_path / "run" / "checkpoints" / "checkpoint_000100" / "consolidated"
+    folder.mkdir(parents=True)
+    (beside / "lora.safetensors").rename(folder / "lora.safetensors")
+    shutil.copyfile(beside / "config.json", folder / "config.json")
+    configure(beside, lora=None)
+    args = {"lora": {"enable": True}, "moshi_paths": {"hf_repo_id": "someone/moshi", "moshi_path": None}}
+    (tmp_path / "run" / "args.yaml").write_text(json.dumps(args))  # JSON is YAML
+    return folder
+
+
+def by_hand(base, folder):
+    """The adapter of a run of moshi-finetune, merged into its base."""
+    shutil.copyfile(folder / "lora.safetensors", base / "lora.safetensors")
+    return merged_by_hand(base)
+
+
+@pytest.mark.parametrize("named_by", ["checkpoint", "consolidated"])
+@pytest.mark.parametrize("names", [True, False])
+def test_what_moshi_finetune_leaves_of_an_adapter_is_loaded_onto_its_base(
+    hub, beside, consolidated, named_by, names, monkeypatch
+):
+    """The names in its config.json, or the defaults, are those of the repository that `args.yaml` names."""
+    hub.folder = beside
+    if not names:
+        configure(consolidated, **{key: None for key, _ in files.FILES.values()} | {"model_type": None})
+        for argument, path in (("mimi_weights", "mimi.safetensors"), ("tokenizer", "tokenizer.model")):
+            (beside / path).rename(beside / files.FILES[argument][1])
+        monkeypatch.setattr(loaders, "_mimi_config", json.loads((beside / "mimi.json").read_text()))
+    policy = consolidated.parent if named_by == "checkpoint" else consolidated
+    lm = load(policy)
+    assert_is(lm, by_hand(beside, consolidated))
+    assert {"/".join(path.split("/")[:2]) for path in hub.asked} == {"someone/moshi"}
+
+
+def test_the_files_that_moshi_finetune_was_given_go_before_those_of_the_repository(hub, beside, consolidated, tmp_path):
+    hub.folder = tmp_path / "empty"
+    paths = {"moshi_path": str(beside / "model.safetensors"), "mimi_path": str(beside / "mimi.safetensors")}
+    paths |= {"tokenizer_path": "hf://other/words/tokenizer.model", "hf_repo_id": None}
+    (tmp_path / "run" / "args.yaml").write_text(json.dumps({"moshi_paths": paths}))
+    configure(consolidated, mimi_config_name=None)
+    with pytest.raises(UsageError, match=r"lacks hf://other/words/tokenizer.model \(tokenizer_name\)\. "):
+        load(consolidated)
+    hub.folder = beside
+    assert_is(load(consolidated), by_hand(beside, consolidated))
+
+
+def test_an_adapter_of_moshi_finetune_away_from_its_run_asks_for_the_base(hub, beside, consolidated, tmp_path):
+    moved = consolidated.rename(tmp_path / "consolidated")
+    configure(moved, tokenizer_name=None)
+    with pytest.raises(UsageError) as told:
+        load(moved)
+    assert "set mimi_config_name, mimi_name, moshi_name, tokenizer_name to" in str(told.value)
+    assert '"tokenizer_name": "hf://kyutai/moshiko-pytorch-bf16/tokenizer_spm_32k_3.model"' in str(told.value)
+    names = {
+        key: f"hf://someone/moshi/{name}"
+        for key, name in json.loads((beside / "config.json").read_text()).items()
+        if key.endswith("_name")
+    }
+    configure(moved, **names)
+    hub.folder = beside
+    assert_is(load(moved), by_hand(beside, moved))
+
+
+@pytest.mark.parametrize("lora", [True, False], ids=["an adapter merged", "all weights"])
+def test_what_moshi_finetune_leaves_of_whole_weights_is_loaded(hub, beside, consolidated, lora):
+    trained = by_hand(beside, consolidated)
+    (consolidated / "lora.safetensors").unlink()
+    save_file(trained, consolidated / "consolidated.safetensors")
+    configure(consolidated, lora=lora)
+    hub.folder = beside
+    with pytest.warns(
+        SegkitWarning,
+        match=r"consolidated.safetensors is taken .* set in its config.json moshi_name to \"consolidated.saf",
+    ):
+        lm = load(consolidated.parent)
+    assert_is(lm, trained)
+    assert "someone/moshi/model.safetensors" not in hub.asked
+    configure(consolidated, lora=False, moshi_name="consolidated.safetensors")
+    assert_is(load(consolidated), trained)
+
+
+@TAKEN_FOR_WHOLE
+def test_the_base_alone_is_not_what_moshi_finetune_trained(hub, beside, consolidated):
+    (consolidated / "lora.safetensors").unlink()
+    hub.folder = beside
+    with pytest.raises(UsageError, match=r"lacks .*consolidated/model.safetensors \(moshi_name\)\. "):
+        load(consolidated)
+
+
+@pytest.mark.parametrize("other", ["model.safetensors", "lora.safetensors"])
+def test_whole_weights_beside_other_weights_are_refused(beside, other):
+    shutil.copyfile(beside / "model.safetensors", beside / "consolidated.safetensors")
+    for name in {"model.safetensors", "lora.safetensors"} - {other}:
+        (beside / name).unlink()
+    with pytest.raises(UsageError, match=rf"holds consolidated.safetensors, .* asks for {other}\. Expected one model"):
+        load(beside)
+
+
+def test_whole_weights_on_the_hub_are_loaded(hub, beside, tmp_path):
+    (beside / "lora.safetensors").unlink()
+    trained = load_file(beside / "model.safetensors")
+    (beside / "model.safetensors").rename(beside / "consolidated.safetensors")
+    hub.folder = beside
+    with pytest.warns(SegkitWarning, match=r"'someone/moshi' has no model.safetensors"):
+        lm = find_checkpoint("someone/moshi", tmp_path).lm("cpu", torch.float32)
+    assert_is(lm, trained)
 
 
 def test_an_adapter_alone_tells_all_that_is_missing(beside, tmp_path):
@@ -227,10 +345,11 @@ def test_an_adapter_alone_tells_all_that_is_missing(beside, tmp_path):
     (tmp_path / "alone" / "config.json").write_text(json.dumps(LM | LORA))
     with pytest.raises(UsageError) as told:
         load(tmp_path / "alone")
-    for key, (name, default) in checkpoints.FILES.items():
+    for key, (name, default) in files.FILES.items():
         assert (f"{default} (the default of {name})" in str(told.value)) == (default is not None), key
     assert "set mimi_name, moshi_name, tokenizer_name to" in str(told.value)
     assert str(told.value).endswith("not in use: none.")  # the adapter is
+    assert '"mimi_name": "hf://kyutai/moshiko-pytorch-bf16/tokenizer-e351c8d8' in str(told.value)
 
 
 def test_an_adapter_beside_is_loaded_from_the_hub_too(hub, beside, tmp_path):
@@ -238,6 +357,7 @@ def test_an_adapter_beside_is_loaded_from_the_hub_too(hub, beside, tmp_path):
     assert_is(find_checkpoint("someone/moshi", tmp_path).lm("cpu", torch.float32), merged_by_hand(beside))
 
 
+@TAKEN_FOR_WHOLE
 def test_merged_weights_on_the_hub_are_the_model(hub, merged, tmp_path):
     hub.folder = merged
     lm = find_checkpoint("someone/moshi", tmp_path).lm("cpu", torch.float32)
@@ -247,10 +367,109 @@ def test_merged_weights_on_the_hub_are_the_model(hub, merged, tmp_path):
         find_checkpoint("someone/moshi", tmp_path)
 
 
+@pytest.mark.parametrize("policy", ["folder", "tiny"])
+@pytest.mark.parametrize("model", [ModelSettings(), ModelSettings(lora_rank=2, export="lora")], ids=["merged", "lora"])
+def test_a_run_that_was_moved_loads(tmp_path, model, policy):
+    """By segkit, and by the printed command; only the base of an adapter may lie outside of the run."""
+    run = tmp_path / "a run"
+    found = find_checkpoint("tiny", run) if policy == "tiny" else find_checkpoint(str(write_tiny_moshi(tmp_path / "x")))
+    lm = found.lm("cpu", torch.float32)
+    commands = export(found, lm, model, run / "export")
+    if policy == "folder" and model.export == "merged":
+        shutil.rmtree(tmp_path / "x")
+    config = json.loads((run / "export" / "config.json").read_text())
+    inside = {key for key, name in config.items() if key.endswith("_name") and not name.startswith("file:///")}
+    outside = {"moshi_name"} if policy == "folder" and model.export == "lora" else set()
+    assert {key for key, name in config.items() if key.endswith("_name")} - inside == outside
+    moved = run.rename(tmp_path / "elsewhere")
+    again = load(moved / "export")
+    assert_is(again, load_file(found.info.moshi_weights) if found.info.moshi_weights.exists() else lm.state_dict())
+    soundfile.write(tmp_path / "in.wav", np.zeros(24000), 24000)
+    command = commands[1].replace(f"'{run}", f"'{moved}").replace("INPUT", str(tmp_path / "in"))
+    command = command.replace("OUTPUT", str(tmp_path / "out")).replace("python", f"NO_TORCH_COMPILE=1 {sys.executable}")
+    if (policy, model.export) == ("tiny", "lora"):
+        command = command.replace(".wav)", ".wav --device cpu --batch-size 1)")
+        subprocess.run(command, shell=True, check=True, capture_output=True)
+        assert soundfile.info(tmp_path / "out.wav").frames
+
+
+def test_an_adapter_on_a_model_of_the_hub_names_it_there(hub, tmp_path):
+    hub.folder = write_tiny_moshi(tmp_path / "policy")
+    checkpoint = find_checkpoint("someone/moshi", tmp_path)
+    lm = checkpoint.lm("cpu", torch.float32)
+    export(checkpoint, lm, ModelSettings(lora_rank=2, export="lora"), tmp_path / "export")
+    config = json.loads((tmp_path / "export" / "config.json").read_text())
+    assert config["moshi_name"] == "hf://someone/moshi/model.safetensors"
+    assert_is(load(tmp_path / "export"), load_file(hub.folder / "model.safetensors"))
+
+
+ODD = [
+    None,
+    True,
+    0,
+    -1,
+    1.5,
+    10**12,
+    1e999,
+    "",
+    "x",
+    "hf://",
+    "hf://a",
+    "../config.json",
+    "\0",
+    [],
+    [[]],
+    ["x"],
+    {},
+    {"a": 1},
+]
+
+
+@pytest.mark.filterwarnings("ignore::segkit.SegkitWarning")
+@pytest.mark.parametrize("place", ["folder", "hub"])
+def test_no_config_ends_in_a_traceback(hub, tmp_path, place):
+    """Each key of the config with each odd value, lost keys, several of both, and files that are no config."""
+    folder = write_tiny_moshi(tmp_path / "policy")
+    hub.folder = folder
+    whole = json.loads((folder / "config.json").read_text()) | LORA | {"lora_name": None, "codec": "mimi"}
+    chance = random.Random(0)
+    changed = [whole | {key: value} for key in [*whole, "quantize", "conditioners", "tts_config"] for value in ODD]
+    changed += [{key: value for key, value in whole.items() if key != lost} for lost in whole]
+    changed += [whole | {chance.choice(list(whole)): chance.choice(ODD) for _ in range(3)} for _ in range(100)]
+    texts = [json.dumps(each) for each in changed]
+    texts += ["", "{", "null", "3", "[]", '"x"', "\ufeff{}", "[" * 100_000, "NaN", '{"n_q": NaN}', '{"a": 1', "{}"]
+    texts = texts if place == "hub" else chance.sample(texts, 300)  # loading takes its time
+    outcomes = {"loaded": 0, "told": 0}
+    for text in texts:
+        (folder / "config.json").write_text(text, encoding="utf-8")
+        try:
+            checkpoint = find_checkpoint(str(folder) if place == "folder" else "someone/moshi", tmp_path)
+            assert checkpoint.rate_hz == 24000
+            if place == "folder":
+                checkpoint.lm("cpu", torch.float32)
+            outcomes["loaded"] += 1
+        except UsageError as told:
+            assert re.search("Expected|cannot be loaded|In its config.json|not give", str(told)), text
+            outcomes["told"] += 1
+    assert min(outcomes.values()) > 40, outcomes
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"sample_rate": "x"}', '{"sample_rate": null}', "{"])
+def test_no_config_of_mimi_ends_in_a_traceback(tmp_path, text):
+    folder = write_tiny_moshi(tmp_path / "policy")
+    (folder / "mimi.json").write_text(text)
+    with pytest.raises(UsageError, match=r"mimi\.json: "):
+        load(folder)
+
+
 @pytest.mark.shared_data
 def test_what_moshi_finetune_writes(shared):
     faults = shared / "faults" / "12-moshi-finetune"
     assert_is(load(faults / "mf_beside"), merged_by_hand(faults / "mf_beside", scaling=2.0))
-    assert_is(load(faults / "mf_merged"), load_file(faults / "mf_merged" / "model.safetensors"))
-    with pytest.raises(UsageError, match=r"set moshi_name .* not in use: consolidated.safetensors"):
-        load(faults / "mf_full")
+    with pytest.warns(SegkitWarning, match=r"model.safetensors is taken for whole weights"):
+        assert_is(load(faults / "mf_merged"), load_file(faults / "mf_merged" / "model.safetensors"))
+    with pytest.warns(
+        SegkitWarning,
+        match=r"has no model.safetensors, .* set in its config.json moshi_name to \"consolidated.safetensors",
+    ):
+        assert_is(load(faults / "mf_full"), load_file(faults / "mf_full" / "consolidated.safetensors"))

@@ -1,5 +1,6 @@
 """One contract for every corpus, and what is particular to `stereo` and `pairs`."""
 
+import contextlib
 import json
 
 import fixtures
@@ -13,8 +14,12 @@ from segkit import corpora
 from segkit.corpora.base import OWN
 from segkit.corpora.pairs import PairsOptions
 from segkit.corpora.stereo import StereoOptions
-from segkit.errors import BadInputError, UsageError
+from segkit.errors import BadInputError, NothingUsableError, UsageError
+from segkit.extraction import annotate
+from segkit.extraction.job import Job
+from segkit.extraction.run import run
 from segkit.schemas import Conversation, Problem
+from segkit.settings import ExtractionSettings
 
 NEEDS_OPTIONS = {"hub"}
 SECOND = np.zeros((8000, 1)) + 0.001
@@ -92,7 +97,7 @@ def test_words_of_either_form_beside_or_elsewhere(tmp_path, content, place):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[1]", '{"words": []}', '[{"speaker": "A", "word": "x", "start": null, "end": 1}]', "null"]
+    "content", ["", "{", "[1]", '{"words": []}', '[{"speaker": "A", "said": "x", "start": null, "end": 1}]', "null"]
 )
 def test_bad_words(tmp_path, content):
     write_wav(tmp_path / "a.wav", np.hstack([SECOND, SECOND]), 8000)
@@ -180,6 +185,79 @@ def test_the_hub_keeps_the_audio_of_its_row(tmp_path):
     (tmp_path / "private.wav").write_bytes(low)
     (problem,) = rows({"bytes": None, "path": str(tmp_path / "private.wav")})
     assert problem.reason == "file cannot be opened" and "neither in the dataset nor on the Hub" in problem.detail
+
+
+def annotated(name, root, out, options=None, **settings):
+    """The annotations of a fixture's corpus, or of other files, by recording."""
+    corpus = corpora.get(name)
+    job = Job(name, root, out, corpus.Options().changed(options or {}), ExtractionSettings().changed(settings))
+    with contextlib.suppress(NothingUsableError):
+        run(job)
+    return {row["recording_id"]: row for row in pq.read_table(job.folder.annotations).to_pylist()}
+
+
+def test_seamless_speech_from_the_words_or_from_its_own_detector(tmp_path):
+    root = fixtures.of("seamless").write(tmp_path / "in")
+    transcript = {"vad.backend": "transcript", "annotations_only": True}
+    by_words = annotated("seamless", root, tmp_path / "words", **transcript)
+    assert by_words["V00_S0099_I00000901"]["activity"] == [[[0.1, 0.3]], [[0.25, 0.5]]]
+    assert by_words["V03_S0098_I00000902"]["problem"] == "no transcript"
+    by_vad = annotated("seamless", root, tmp_path / "vad", {"speech": "vad"}, **transcript)
+    assert by_vad["V00_S0099_I00000901"]["activity"] == [[[0.1, 0.9]], [[0.1, 0.9]]]
+    assert len(by_vad["V00_S0099_I00000901"]["words"]) == 2
+    wordless = by_vad["V03_S0098_I00000902"]
+    assert wordless["activity"] == [[[0.1, 0.5]], []] and wordless["words"] is None
+
+
+def test_one_channel_is_told_apart_by_its_transcript_and_else_by_diarization(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(annotate, "diarizer", lambda model, device: asked.append(model))
+    monkeypatch.setattr(annotate, "tell_apart", lambda speakers, settings, rows, recordings: asked.extend(recordings))
+    rows = annotated("miami", fixtures.of("miami").write(tmp_path / "in"), tmp_path / "out")
+    assert rows["herring06"]["activity"] == [[[0.35, 0.6], [0.65, 0.7]], [[0.1, 0.4], [0.7, 0.9]]]
+    assert rows["herring06"]["others"] == [[0.62, 0.7]] and rows["herring06"]["derived"] == "transcript"
+    assert asked == ["", "sastre01"]
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "content", "expected"),
+    [
+        ("oto_speech", "seglst.json", b'[{"session_id": "a", "speaker": "x", "words": "hi"}]', "found x, expected two"),
+        ("ifadv", "ort/DVA1A.ort", "persoon", "its tiers are persoon1, persoon2"),
+        ("miami", "tr/herring06.tr", b"0.1|0.2|NIC|SPA|no\n", "found 'NIC' only"),
+    ],
+)
+def test_speakers_that_cannot_be_placed_are_told(tmp_path, name, path, content, expected):
+    if content == "persoon":
+        content = fixtures.of("ifadv").files["Annotations/ort/DVA1A_ort.ort"].replace(b"spreker", b"persoon")
+        content = content.replace(b"BACKGROUND", b"persoon2")
+    fixtures.Fixture({path: content}, {}).write(tmp_path)
+    corpus = corpora.get(name)(tmp_path)
+    (conversation,) = corpus.find()
+    with pytest.raises(BadInputError, match=f"unknown speakers: .*{expected}"):
+        corpus.transcript(conversation)
+
+
+def test_shards_that_are_not_unpacked_are_named(tmp_path):
+    fixtures.Fixture({"data/train/shard-000000.tar": b"a shard"}, {}).write(tmp_path)
+    (problem,) = corpora.get("oto_speech")(tmp_path).find()
+    assert (problem.source, problem.reason) == ("data/train/shard-000000.tar", "shard that is not unpacked")
+    assert "tar xf" in problem.detail
+
+
+@pytest.mark.parametrize("first", ["calls", "pins"])
+def test_the_audited_table_of_calls_goes_before_the_table_of_pins(tmp_path, first):
+    """In whatever order the two are found."""
+    calls = b"CALL_ID,APIN,BPIN\n00001,2602,1790\n"
+    pins = b"PIN,S_SEX,SIDE_DATA\n7,M,00001_A/m.a;00002_B/m.a\n"
+    files = {
+        f"{'a' if first == 'calls' else 'b'}/fe_03_p1_calldata.tbl": calls,
+        f"{'a' if first == 'pins' else 'b'}/FE_03_PINDATA.TBL": pins,
+        "fe_03_00001.sph": b"",
+        "fe_03_00002.sph": b"",
+    }
+    found = list(corpora.get("fisher")(fixtures.Fixture(files, {}).write(tmp_path)).find())
+    assert [c.speakers for c in found] == [("2602", "1790"), ("fe_03_00002/0", "7")]
 
 
 @pytest.mark.shared_data

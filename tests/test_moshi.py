@@ -350,7 +350,7 @@ def test_the_export_is_the_trained_policy(tiny, tmp_path, model):
     disturb(policy)
     said, _ = sample(policy, policy.encode(torch.from_numpy(noise(20)[None])))
     commands = policy.export(tmp_path / "export")
-    assert commands[0].startswith("python -m moshi.server --config-path")
+    assert commands[0].startswith(f"(cd {tmp_path / 'export'} && python -m moshi.server --config-path config.json")
     again = load(tmp_path / "export")
     torch.testing.assert_close(teacher_forced(again, said), teacher_forced(policy, said), atol=1e-4, rtol=0)
     assert torch.equal(again.decode(said.audio), policy.decode(said.audio))
@@ -364,18 +364,18 @@ def test_moshi_runs_the_exported_adapter(tiny, tmp_path):
     disturb(policy, by=0.5)
     policy.export(tmp_path / "after")
     soundfile.write(tmp_path / "in.wav", noise(25), 24000)
-    heard = [run_inference(tmp_path, f"{each}/config.json") for each in ("before", "after")]
+    heard = [run_inference(tmp_path, each) for each in ("before", "after")]
     assert len(heard[0]) == len(heard[1]) == 25 * FRAME
     assert not np.array_equal(*heard)  # moshi seeds its chance: only the adapter differs
 
 
-def run_inference(folder, config):
+def run_inference(folder, export):
     import soundfile
 
-    command = [sys.executable, "-m", "moshi.run_inference", "--config", config, "--device", "cpu"]
+    command = [sys.executable, "-m", "moshi.run_inference", "--config", "config.json", "--device", "cpu"]
     environment = os.environ | {"NO_TORCH_COMPILE": "1"}
-    arguments = ["--batch-size", "1", "in.wav", "out.wav"]
-    done = subprocess.run(command + arguments, cwd=folder, env=environment, capture_output=True, text=True)
+    arguments = ["--batch-size", "1", str(folder / "in.wav"), str(folder / "out.wav")]
+    done = subprocess.run(command + arguments, cwd=folder / export, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return soundfile.read(folder / "out.wav")[0]
 

@@ -74,7 +74,7 @@ def test_presets_are_printed_whole(kind, preset):
 
 
 def test_the_presets():
-    assert ExtractionSettings.preset_names() == ["paper", "paper-literal"]
+    assert ExtractionSettings.preset_names() == ["paper", "in-person", "paper-literal"]
     assert AlignSettings.preset_names() == ["paper", "nano", "paper-literal", "single-gpu"]
     assert AlignSettings.preset("paper-literal") == AlignSettings(rewards=LITERAL)
     literal = ExtractionSettings.preset("paper-literal")

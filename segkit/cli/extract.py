@@ -29,7 +29,7 @@ def extract(
         str | None,
         typer.Option(metavar="whisperx[:MODEL]", help="Recognise the words of recordings without; sets asr.model."),
     ] = None,
-    preset: Annotated[str, typer.Option(help="Settings to start from: paper or paper-literal.")] = "paper",
+    preset: Annotated[str, typer.Option(help="Settings to start from: paper, in-person or paper-literal.")] = "paper",
     config: Config = None,
     set_: Set = None,
     per_axis: Annotated[int | None, typer.Option(help="At most this many segments per axis (2000).")] = None,

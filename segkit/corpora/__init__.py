@@ -17,10 +17,12 @@ from segkit.errors import UsageError, nearest
 
 __all__ = ["Corpus", "get", "names"]
 
+NOT_CORPORA = {"base", "readers", "transcripts"}
+
 
 def names() -> list[str]:
     """The names of all corpora."""
-    return sorted(module.name for module in iter_modules(__path__) if module.name != "base")
+    return sorted(module.name for module in iter_modules(__path__) if module.name not in NOT_CORPORA)
 
 
 def get(name: str) -> type[Corpus]:

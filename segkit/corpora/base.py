@@ -1,5 +1,6 @@
 """What an adapter is. Adding a corpus is adding one file beside this one (see `segkit.corpora`)."""
 
+import codecs
 import csv
 import json
 import os
@@ -10,10 +11,35 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
+from segkit.audio import EXTENSIONS
+from segkit.decoding.probe import holds_audio
 from segkit.errors import BadInputError, UsageError
 from segkit.schemas import Conversation, Problem, Track, Transcript
 from segkit.settings import Settings, setting
 
+MIN_ZEROS_OF_UTF16 = 0.2
+"""Text that has more zeros than that among the first or among the second bytes of all pairs is UTF-16."""
+OTHERS = frozenset(
+    {
+        *(
+            ".csv",
+            ".gz",
+            ".htm",
+            ".html",
+            ".jpeg",
+            ".jpg",
+            ".json",
+            ".jsonl",
+            ".log",
+            ".md",
+            ".parquet",
+            ".pdf",
+            ".png",
+        ),
+        *(".py", ".sh", ".tgz", ".tsv", ".txt", ".xlsx", ".xml", ".yaml", ".yml", ".zip"),
+    }
+)
+"""Suffixes of files in which nobody would look for audio."""
 OWN = "Your own recordings; there is nothing to download."
 """How to get recordings that are not a corpus."""
 
@@ -55,6 +81,8 @@ class Corpus(ABC):
     """The folder tree that `find` expects, drawn."""
     Options: ClassVar[type[Settings]] = NoOptions
     """Its fields are set by `--set corpus.name=value`."""
+    channels: ClassVar[int | None] = None
+    """How many channels every file must have; None: those that the tracks name, or more."""
     needs_root: ClassVar[bool] = True
     """False for a corpus that makes its own recordings."""
 
@@ -129,37 +157,60 @@ def files_below(root: Path, *suffixes: str) -> Iterator[Path]:
                 yield Path(folder, name)
 
 
-def recordings_below(root: Path, suffixes: Collection[str]) -> list[tuple[str, list[Path]]]:
-    """Files below a folder by their path without suffix, which is how recordings without a number are named."""
+def audio_below(root: Path, beside: Collection[str] = ()) -> Iterator[tuple[str, list[Path]] | Problem]:
+    """Audio files below a folder by their path without suffix, which is how recordings without a number are named.
+
+    Whether a file is one shows by its suffix; a file that holds audio under another suffix is named.
+
+    Args:
+        root: the folder.
+        beside: suffixes of what else belongs there.
+    """
     by_id = defaultdict(list)
-    for path in files_below(root, *suffixes):
-        by_id[path.relative_to(root).with_suffix("").as_posix()].append(path)
-    return sorted(by_id.items())
+    for path in files_below(root, ""):
+        name, suffix = path.relative_to(root), path.suffix.lower()
+        if suffix in EXTENSIONS:
+            by_id[name.with_suffix("").as_posix()].append(path)
+        elif suffix not in OTHERS and suffix not in beside and not path.name.startswith(".") and holds_audio(path):
+            detail = f"{path.name} holds audio. Rename it to a suffix of audio, whichever: .wav, for example"
+            yield Problem(name.as_posix(), "suffix is not of audio", detail)
+    yield from sorted(by_id.items())
 
 
-def read_text(path: Path) -> str:
-    """A text file as UTF-8, with or without a byte order mark, else as Windows-1252; every line ends in a line feed.
+def read_text(path: Path, reason: str = "unreadable transcript") -> str:
+    """A text file; every line ends in a line feed, and there is no byte order mark.
+
+    Its bytes are UTF-8, or UTF-16 (with a byte order mark, or without one, which shows by its zeros), or Windows-1252.
 
     Raises:
         BadInputError: it cannot be read.
     """
-    with reading(path):
+    with reading(path, reason):
         data = path.read_bytes()
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = data.decode("cp1252", errors="replace")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    return _decoded(data).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _decoded(data: bytes) -> str:
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", errors="replace")
+    for zeros, utf16 in ((data[1::2], "utf-16-le"), (data[::2], "utf-16-be")):
+        if zeros.count(0) > MIN_ZEROS_OF_UTF16 * len(zeros):
+            return data.decode(utf16, errors="replace")
+    text = data.decode("utf-8-sig", errors="replace")
+    wrong = text.count("\ufffd")
+    some_utf8 = wrong < sum(not letter.isascii() for letter in text) / 2
+    return text if some_utf8 or not wrong else data.decode("cp1252", errors="replace")
 
 
 def read_json(path: Path, reason: str = "unreadable transcript") -> Any:
-    """What a JSON file holds.
+    """What a JSON file holds, in any encoding of `read_text`.
 
     Raises:
         BadInputError: it cannot be read, or is not JSON.
     """
+    text = read_text(path, reason)
     with reading(path, reason):
-        return json.loads(path.read_bytes().decode("utf-8-sig"))
+        return json.loads(text)
 
 
 @contextmanager

@@ -114,10 +114,13 @@ def _words(path: Path) -> Transcript:
         for channel in content["results"]["channel_labels"]["channels"]:
             side = ("ch_0", "ch_1").index(channel["channel_label"])
             for item in channel["items"]:
-                best = item["alternatives"][0]
                 if item["type"] == "pronunciation":
-                    confidence = float(best["confidence"])
-                    transcript.add(side, best["content"], item.get("start_time"), item.get("end_time"), confidence)
+                    match item.get("alternatives"):
+                        case [{**best}, *_]:
+                            text, confidence = best.get("content"), best.get("confidence")
+                        case _:
+                            text = confidence = None
+                    transcript.add(side, text, item.get("start_time"), item.get("end_time"), confidence)
     return transcript
 
 

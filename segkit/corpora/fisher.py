@@ -9,7 +9,6 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeAlias
 
 from segkit.corpora.base import Corpus, files_below, read_text, reading
 from segkit.errors import BadInputError
@@ -19,7 +18,7 @@ AUDIO = re.compile(r"(?P<call>fe_03_\d{5})\.(sph|wav|flac)", re.IGNORECASE)
 TRANSCRIPT = re.compile(r"(?P<call>fe_03_\d{5})\.txt", re.IGNORECASE)
 ENTRY = re.compile(r"(\S+)\s+(\S+)\s+([AB]):(.*)")
 SIDES = "AB"
-Pins: TypeAlias = tuple[str | None, str | None]
+SIDE = re.compile(r"(?P<call>\d{5})_(?P<side>[AB])\b")
 
 # Kaldi's recipes for speaker recognition leave out the audio of calls 00446, 01243 and 06716 as bad and do not say
 # why. They are not left out here: what cannot be decoded is reported when it is read.
@@ -48,19 +47,21 @@ ROOT/any/depth/
         """A call for each number that audio or transcripts have."""
         audio: dict[str, list[Path]] = defaultdict(list)
         texts: dict[str, list[Path]] = defaultdict(list)
-        speakers: dict[str, Pins] = {}
-        for path in files_below(self.root, ".sph", ".wav", ".flac", ".txt", "_calldata.tbl"):
+        sides: dict[tuple[str, str], str] = {}
+        for path in files_below(self.root, ".sph", ".wav", ".flac", ".txt", "_calldata.tbl", "_pindata.tbl"):
             if match := AUDIO.fullmatch(path.name):
                 audio[match["call"].lower()].append(path)
             elif match := TRANSCRIPT.fullmatch(path.name):
                 texts[match["call"].lower()].append(path)
-            elif path.suffix == ".tbl":
+            elif path.suffix.lower() == ".tbl":
                 try:
-                    speakers |= read_speakers(path)
+                    found = read_sides(path)
+                    sides = found | sides if "pindata" in path.name.lower() else sides | found  # calls are audited
                 except BadInputError as error:
                     yield Problem(path.name, error.reason, error.detail)
         for call in sorted(audio.keys() | texts.keys()):
-            yield self.of_channels(call, audio[call], texts[call], "en", speakers.get(call, (None, None)))
+            first, second = (sides.get((call, side)) for side in SIDES)
+            yield self.of_channels(call, audio[call], texts[call], "en", (first, second))
 
     def transcript(self, conversation: Conversation) -> Transcript | None:
         """Utterances of both sides; those without a word are left out."""
@@ -99,12 +100,20 @@ def spoken(text: str) -> str:
     return " ".join(re.sub(r"\[+[^\]]*\]+|\(\(|\)\)", " ", text).split())
 
 
-def read_speakers(path: Path) -> dict[str, Pins]:
-    """The PINs of both sides of each call; some PINs have several users, who then stay together.
+def read_sides(path: Path) -> dict[tuple[str, str], str]:
+    """The PIN of each side of a call, by call and side; some PINs have several users, who then stay together.
+
+    A table of calls has a line for each (`00001,...,2602,...,1790,...`), the table of PINs one for each PIN, with its
+    sides in the last column (`2602,F,54,16,English,WA,2,00001_A/f.a;00342_B/f.a`).
 
     Raises:
-        BadInputError: it is not a table of calls.
+        BadInputError: it is neither.
     """
     with reading(path, "unreadable table"):
-        rows = csv.DictReader(read_text(path).split("\n"), quoting=csv.QUOTE_NONE)
-        return {f"fe_03_{row['CALL_ID']}": (row["APIN"] or None, row["BPIN"] or None) for row in rows}
+        lines = read_text(path, "unreadable table").split("\n")
+        if lines[0].startswith("PIN,"):
+            by_pin = {line.split(",")[0]: SIDE.finditer(line) for line in lines}
+            return {(f"fe_03_{match['call']}", match["side"]): pin for pin in by_pin for match in by_pin[pin]}
+        rows = csv.DictReader(lines, quoting=csv.QUOTE_NONE)
+        pins = ((row["CALL_ID"], side, row[f"{side}PIN"]) for row in rows for side in SIDES)
+        return {(f"fe_03_{call}", side): pin for call, side, pin in pins if pin}

@@ -87,9 +87,15 @@ ROOT/any/depth/candor_turn_taking/1/        or another set, another number
                     transcript.span_s = min(float(content[0]["timestamp"][1]), last_s), last_s
                     continue
                 for chunk in _chunks(content):
-                    start_s, end_s = chunk["timestamp"]
-                    # the brackets of [UH] and [UM] are CrisperWhisper's
-                    transcript.add(int(path.name.endswith("output.json")), chunk["text"].strip(" []"), start_s, end_s)
+                    match chunk.get("timestamp"):
+                        case [start_s, end_s]:
+                            pass
+                        case _:
+                            start_s = end_s = None
+                    text = str(chunk.get("text") or "").strip(
+                        " []"
+                    )  # the brackets of [UH] and [UM] are CrisperWhisper's
+                    transcript.add(int(path.name.endswith("output.json")), text, start_s, end_s)
         return transcript
 
 

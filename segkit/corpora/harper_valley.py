@@ -73,7 +73,11 @@ ROOT/any/depth/
         entries = read_json(path)
         with reading(path):
             for entry in entries:
-                add_words(transcript, entry)
+                try:
+                    with reading(path):
+                        add_words(transcript, entry)
+                except BadInputError:
+                    transcript.dropped["entry that cannot be read"] += 1
         return transcript
 
 

@@ -3,9 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from segkit.audio import EXTENSIONS, probe
-from segkit.corpora.base import OWN, Corpus, OwnOptions, doubled, recordings_below
-from segkit.errors import BadInputError
+from segkit.corpora.base import OWN, Corpus, OwnOptions, audio_below, doubled
 from segkit.schemas import Conversation, Problem, Track
 from segkit.settings import setting
 
@@ -36,11 +34,12 @@ class Mono(Corpus):
 ROOT/any/depth/
 └── interview.wav     one channel; or .flac .mp3 .ogg .opus .sph .m4a .mp4 ..."""
     Options = MonoOptions
+    channels = 1
 
     def find(self) -> Iterator[Conversation | Problem]:
         """Every file of an audio type is a recording, named by its path without suffix."""
-        for recording_id, paths in recordings_below(self.root, EXTENSIONS):
-            yield self._recording(recording_id, paths)
+        for found in audio_below(self.root):
+            yield found if isinstance(found, Problem) else self._recording(*found)
 
     def _recording(self, recording_id: str, paths: list[Path]) -> Conversation | Problem:
         if problem := doubled(recording_id, paths):
@@ -53,11 +52,3 @@ ROOT/any/depth/
             licence=self.options.licence,
             derived="diarization",
         )
-
-    def prepare(self, conversation: Conversation) -> None:
-        """Check that there is one channel."""
-        (path,) = conversation.audio
-        channels = probe(path).channels
-        if channels != 1:
-            hint = "; the corpus stereo takes one speaker per channel" if channels == 2 else ""
-            raise BadInputError(f"{channels}-channel audio", f"{path.name} has {channels}; one is expected{hint}")

@@ -11,7 +11,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from segkit.corpora.base import OWN, Corpus, OwnOptions, doubled, files_below, read_json, read_text, reading
+from segkit.corpora.base import OWN, Corpus, OwnOptions, doubled, files_below, read_text, reading
+from segkit.corpora.transcripts import of_labels
 from segkit.errors import BadInputError
 from segkit.schemas import Conversation, Problem, Track, Transcript
 
@@ -84,10 +85,5 @@ ROOT/any/depth/
     def transcript(self, conversation: Conversation) -> Transcript | None:
         """The words of the model, and those of the other side where somebody transcribed it."""
         for path in conversation.transcripts:
-            transcript = Transcript()
-            content = read_json(path)
-            with reading(path):
-                for text, (start_s, end_s), label in content["alignments"]:
-                    transcript.add(int(label != "SPEAKER_MAIN"), text, start_s, end_s)
-            return transcript
+            return of_labels(path)
         return None

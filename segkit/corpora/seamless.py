@@ -8,10 +8,12 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
 
 from segkit.corpora.base import Corpus, doubled, files_below, read_json, reading
-from segkit.schemas import Conversation, Problem, Track, Transcript
+from segkit.schemas import Conversation, Intervals, Problem, Track, Transcript
 from segkit.settings import Settings, setting
 
 FILE = re.compile(r"(?P<interaction>(?P<vendor>V\d+)_S\d+_I\d+)_(?P<participant>P\d+[A-Z]?)\.(?P<kind>wav|json)")
@@ -23,6 +25,12 @@ class SeamlessOptions(Settings):
 
     label: Literal["", "improvised", "naturalistic"] = setting(
         "", "take only interactions below folders of this name; empty for both"
+    )
+    speech: Literal["words", "vad"] = setting(
+        "words",
+        "where --vad transcript finds speech: in the words, or in the intervals of the release's own detector, which "
+        "interactions without words have, too",
+        added_later=True,
     )
 
 
@@ -44,7 +52,7 @@ class Seamless(Corpus):
 ROOT/any/depth/
 └── improvised/train/0000/0005/                  label, split, batch, archive
     ├── V00_S0809_I00000582_P0947.wav            one per participant; optional with --vad transcript
-    ├── V00_S0809_I00000582_P0947.json           optional: words
+    ├── V00_S0809_I00000582_P0947.json           optional: words, voice activity
     ├── V00_S0809_I00000582_P0948.wav
     └── V00_S0809_I00000582_P0948.json"""
     Options = SeamlessOptions
@@ -76,16 +84,30 @@ ROOT/any/depth/
             yield Conversation(interaction, self.name(), (first, second), transcripts, "en", self.licence)
 
     def transcript(self, conversation: Conversation) -> Transcript | None:
-        """The words of both; None where the recogniser was not run on both."""
-        recognised = [read_json(path) for path in conversation.transcripts]
+        """The words of both, and their voice activity if that is asked for; None without any of it for both."""
+        contents = [read_json(path) for path in conversation.transcripts]
         transcript = Transcript()
-        for channel, (path, content) in enumerate(zip(conversation.transcripts, recognised, strict=True)):
+        if not contents:
+            return None
+        files = list(zip(conversation.transcripts, contents, strict=True))
+        if self.options.speech == "vad":
+            first, second = (_voice_activity(path, content) for path, content in files)
+            transcript.activity = first, second
+        for channel, (path, content) in enumerate(files):
             with reading(path):
-                if "metadata:transcript" not in content:
-                    return None
+                if "metadata:transcript" not in content:  # the recogniser was not run on both
+                    return None if transcript.activity is None else Transcript(activity=transcript.activity)
                 for word in (word for segment in content["metadata:transcript"] for word in segment["words"]):
-                    transcript.add(channel, word["word"], word.get("start"), word.get("end"), word.get("score"))
-        return transcript if recognised else None
+                    transcript.add(channel, word.get("word"), word.get("start"), word.get("end"), word.get("score"))
+        return transcript
+
+
+def _voice_activity(path: Path, content: Any) -> Intervals:
+    """The intervals of `metadata:vad`, without those that end before they start."""
+    with reading(path):
+        found = [(each["start"], each["end"]) for each in content["metadata:vad"]]
+        intervals: Intervals = np.array(found, np.float64).reshape(-1, 2)
+    return intervals[intervals[:, 0] <= intervals[:, 1]]
 
 
 def _track(person: str, files: dict[str, list[Path]]) -> Track:

@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from segkit.corpora.base import Corpus, files_below, read_json, reading
+from segkit.corpora.readers import Entry, sum_s
+from segkit.corpora.transcripts import filled, of_labels
 from segkit.errors import BadInputError
 from segkit.schemas import Conversation, Problem, Transcript
 
 # The archives were packed on a Mac: beside each file there may be another one, `._MUL0001.wav`, that holds no audio.
 FILE = re.compile(r"(?P<call>(MUL|SNG)\d{4})\.(wav|json)")
 TABLE = "data.json"
-PARTIES = ("user", "system")
-LABELS = "AB"
+PARTIES = {"user": 0, "system": 1}
 
 
 class SpokenWoz(Corpus):
@@ -61,19 +62,19 @@ ROOT/any/depth/
     def transcript(self, conversation: Conversation) -> Transcript | None:
         """The words of both parties."""
         for path in conversation.transcripts:
-            transcript = Transcript()
-            content: Any = read_table(path) if path.name == TABLE else read_json(path)
+            if path.name != TABLE:
+                return of_labels(path)
             with reading(path):
-                if path.name == TABLE:
-                    for turn in content[conversation.id]["log"]:
-                        for word in turn["words"]:
-                            times = (word["BeginTime"] / 1000, word["EndTime"] / 1000)
-                            transcript.add(PARTIES.index(turn["tag"]), word["Word"], *times)
-                else:
-                    for row in content:
-                        transcript.add(LABELS.index(row["speaker"]), row["word"], row["start"], row["end"])
-            return transcript
+                words = [
+                    (turn["tag"], word) for turn in read_table(path)[conversation.id]["log"] for word in turn["words"]
+                ]
+                return filled("word", [(PARTIES.get(party), _entry(party, word)) for party, word in words])
         return None
+
+
+def _entry(party: str, word: dict[str, Any]) -> Entry:
+    start_s, end_s = (sum_s(word.get(name), per_second=1000) for name in ("BeginTime", "EndTime"))
+    return Entry(party, word.get("Word"), start_s, end_s)
 
 
 @lru_cache(maxsize=2)

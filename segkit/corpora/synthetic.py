@@ -43,6 +43,9 @@ class SyntheticOptions(Settings):
     crosstalk_db: float = setting(
         -math.inf, "gain at which each speaker leaks into the other's channel; -inf: none", le=-6
     )
+    crosstalk_delay_s: float = setting(
+        0.0, "how much later that is than in the speaker's own channel", added_later=True, ge=0, le=0.5
+    )
     speakers: int = setting(
         200,
         "size of the pool, an even number; it consists of groups of four (two men, two women) who talk only among "
@@ -154,7 +157,7 @@ ROOT/
         voices, seed = (voice_of(first), voice_of(second)), (o.seed, index)
         length = round(o.minutes * 60 * o.rate_hz)
         plan = render.compose(voices, seed, o.rate_hz, length)
-        audio = render.mix(plan, voices, length, o.snr_db, o.crosstalk_db, seed)
+        audio = render.mix(plan, voices, length, o.snr_db, o.crosstalk_db, seed, round(o.crosstalk_delay_s * o.rate_hz))
         render.write(wav, audio, o.rate_hz, truth, render.truth(plan, voices, o.rate_hz, length))
 
     def _speakers(self, index: int) -> tuple[int, int]:

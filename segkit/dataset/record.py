@@ -31,7 +31,7 @@ class JobRecord(_Part):
         corpus: the adapter.
         options: of the adapter.
         settings: `SegmentSettings`, as JSON.
-        axes, per_axis, context_s, splits, seed, rate_hz, limit, annotations_only: see `ExtractionSettings`.
+        axes, per_axis, context_s, splits, seed, rate_hz, audio, limit, annotations_only: see `ExtractionSettings`.
     """
 
     segkit: str
@@ -45,6 +45,7 @@ class JobRecord(_Part):
     splits: tuple[float, float, float] = (0.9, 0.05, 0.05)
     seed: int = 0
     rate_hz: int | None = 24_000
+    audio: dict[str, Any] = {}
     limit: int | None = None
     annotations_only: bool = False
 

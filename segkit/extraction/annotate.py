@@ -20,15 +20,14 @@ from segkit.dataset.rows import read, write_annotations
 from segkit.errors import BadInputError, SegkitError
 from segkit.extraction import words
 from segkit.extraction.job import Job
-from segkit.extraction.listen import UNEXPECTED, detect_speech, diarizer, noting, tell_apart
+from segkit.extraction.listen import UNEXPECTED, detect_speech, diarizer, noting, tell_apart, warn
 from segkit.schemas import Conversation, Track
 from segkit.schemas.arrow import ANNOTATIONS, SCHEMA_VERSION
 from segkit.segmenters import vad
+from segkit.segmenters.timeline import as_intervals, clip
 from segkit.settings import fingerprint
 
-ANNOTATOR = (
-    "0.2.0"  # the version of segkit that first listened like this: raise it when the same input gives other rows
-)
+ANNOTATOR = "2"  # raise it when the same input gives other rows
 CHUNK_RECORDINGS = 8
 CHUNK_BYTES = 256 << 20
 PASSING = {"file cannot be opened", words.FAILED, UNEXPECTED}
@@ -73,7 +72,7 @@ def _part_path(job: Job, group: list[Conversation]) -> Path:
         for c in group
     ]
     s = job.settings
-    name = fingerprint(ANNOTATOR, SCHEMA_VERSION, job.corpus, job.options, s.vad, s.asr, s.needs_audio, inputs)
+    name = fingerprint(ANNOTATOR, SCHEMA_VERSION, job.corpus, job.options, s.vad, s.asr, s.audio, s.needs_audio, inputs)
     return job.folder.annotations / f"{name}.parquet"
 
 
@@ -111,7 +110,8 @@ def annotate(job: Job, group: list[Conversation], part: Path, device: str = "cpu
         with noting(row, "problem"):
             if job.settings.needs_audio:
                 corpus.prepare(conversation)
-                opened[conversation.id] = recording = Recording(conversation.tracks)
+                recording = Recording(conversation.tracks, job.settings.audio, corpus.channels)
+                opened[conversation.id] = recording
                 _fill_facts(row, recording)
         if row["problem"] is None:
             with noting(row, "transcript_problem"):
@@ -122,13 +122,26 @@ def annotate(job: Job, group: list[Conversation], part: Path, device: str = "cpu
                 words.fill_activity(row, job.settings.vad.min_silence_s)
     else:
         apart = {key: recording for key, recording in opened.items() if rows[key]["derived"] is None}
-        detect_speech(vad.load(job.settings.vad, device), rows, apart)
-        if mixed := {key: opened[key] for key in opened.keys() - apart.keys()}:
+        detect_speech(vad.load(job.settings.vad, device), rows, apart, gate=job.settings.vad.bleed == "gate")
+        mixed = {key: recording for key, recording in opened.items() if key not in apart}
+        for key in [key for key in mixed if rows[key]["activity"] is not None]:  # the corpus says who speaks when
+            del mixed[key]
+            with noting(rows[key], "problem"):
+                words.fill_activity(rows[key], job.settings.vad.min_silence_s)
+        if mixed:
             tell_apart(diarizer(job.options.model, device), job.settings.vad, rows, mixed)
+    for key, recording in opened.items():
+        with noting(rows[key], "problem"):
+            _keep_common(rows[key], recording)
     for row in rows.values():
         with noting(row, "problem"):
             _expect_two_speakers(row)
     words.transcribe(job.settings.asr, rows, opened, device)
+    for row in rows.values():
+        words.check_channels(row)
+    for key, recording in opened.items():
+        for reason, detail in recording.notes:
+            warn(rows[key], reason, detail)
     write_annotations(part, pa.concat_tables(map(_as_table, rows.values())))
 
 
@@ -160,6 +173,21 @@ def _fill_facts(row: dict[str, Any], recording: Recording) -> None:
     row["duration_s"] = recording.duration_s
     for track, info in zip(row["tracks"], recording.infos, strict=True):
         track |= {"rate_hz": info.rate_hz, "frames": info.frames}
+
+
+def _keep_common(row: dict[str, Any], recording: Recording) -> None:
+    """Where one track has no audio, its silence is not that of somebody who listens."""
+    if row["problem"] is not None or len(set(recording.paths)) == 1:
+        return
+    start_s, end_s = recording.common_s
+    first, second = ("/".join(path.parts[-2:]) for path in recording.paths)  # many differ by their folder alone
+    where = f"{first} and {second} have {max(end_s - start_s, 0):.2f} s in common"
+    rest_s = recording.duration_s - (end_s - start_s)
+    if start_s >= end_s:
+        raise BadInputError("tracks do not overlap", f"{where}; offsets may be wrong")
+    if rest_s > recording.settings.max_missing_s:
+        warn(row, "tracks of unequal length", f"{where}, the other {rest_s:.2f} s are not used")
+    row["activity"] = [clip(as_intervals(track), start_s, end_s).tolist() for track in row["activity"]]
 
 
 def _expect_two_speakers(row: dict[str, Any]) -> None:

@@ -5,18 +5,18 @@ every number of workers; a finished one carries the hash of its plan and is not 
 """
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from segkit.dataset.rows import activity_of, note, read, write_segments
-from segkit.errors import BadInputError
 from segkit.extraction.job import Job
+from segkit.extraction.listen import noting
 from segkit.extraction.row import Source, segment_row
 from segkit.extraction.select import Pick
-from segkit.schemas import SPLITS, Axis
+from segkit.schemas import SPLITS, Axis, Problem
 from segkit.schemas.arrow import SCHEMA_VERSION
 from segkit.settings import fingerprint
 
@@ -70,15 +70,20 @@ def finished(shard: Shard) -> dict[str, Any] | None:
 
 def write_shard(job: Job, shard: Shard) -> dict[str, Any]:
     """Cut the segments of a shard and write it; what cannot be cut is counted. Runs in a worker."""
-    dropped: Counter[str] = Counter()
-    rows = _rows(job, shard, dropped)
-    report = {"plan": shard.plan, "written": len(rows), "dropped": dict(dropped)}
+    failed: list[Problem] = []
+    rows = _rows(job, shard, failed)
+    dropped = Counter(problem.reason for problem in failed)
+    problems = [asdict(problem) for problem in {(p.source, p.reason): p for p in failed}.values()]
+    report = {"plan": shard.plan, "written": len(rows), "dropped": dict(dropped), "problems": problems}
     write_segments(shard.path, rows, {PLAN_KEY: report})
     return report
 
 
-def _rows(job: Job, shard: Shard, dropped: Counter[str]) -> list[dict[str, Any]]:
-    """The segments in the order of the plan, cut recording by recording, so that each is decoded once."""
+def _rows(job: Job, shard: Shard, failed: list[Problem]) -> list[dict[str, Any]]:
+    """The segments in the order of the plan, cut recording by recording, so that each is decoded once.
+
+    What cannot be cut goes to `failed`.
+    """
     names = sorted({pick.recording_id for pick in shard.picks})
     parts = sorted({pick.part for pick in shard.picks})
     table = pa.concat_tables(read(part, filters=[("recording_id", "in", names)]) for part in parts)
@@ -91,8 +96,9 @@ def _rows(job: Job, shard: Shard, dropped: Counter[str]) -> list[dict[str, Any]]
     for annotation, spoken in annotations:
         source = Source(job, annotation, spoken)
         for pick in picks[annotation["recording_id"]]:
-            try:
+            outcome: dict[str, Any] = {}
+            with noting(outcome, "problem"):
                 rows[pick.id] = segment_row(source, shard.split, pick)
-            except BadInputError as error:
-                dropped[error.reason] += 1
+            if outcome:
+                failed.append(Problem(pick.recording_id, outcome["problem"], outcome["detail"]))
     return [rows[pick.id] for pick in shard.picks if pick.id in rows]

@@ -1,5 +1,6 @@
 """Who speaks when, from the audio: the recordings of a chunk pass the voice activity detector together."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -7,15 +8,18 @@ from hashlib import blake2b
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from segkit.audio import Recording, Samples
 from segkit.errors import BadInputError
-from segkit.segmenters import vad
+from segkit.segmenters import bleed, vad
 from segkit.segmenters.diarization import RATE_HZ, Diarizer
 from segkit.segmenters.timeline import durations, merged
 from segkit.settings import VadSettings
 
 UNEXPECTED = "unexpected error"
+KEPT_BLOCKS = 8
+"""Blocks of a recording, spread evenly, in which crosstalk is measured; about two minutes."""
 
 
 @contextmanager
@@ -35,18 +39,52 @@ def warn(row: dict[str, Any], reason: str, detail: str) -> None:
 
 
 def detect_speech(
-    detector: vad.VoiceActivityDetector, rows: dict[str, dict[str, Any]], recordings: dict[str, Recording]
+    detector: vad.VoiceActivityDetector,
+    rows: dict[str, dict[str, Any]],
+    recordings: dict[str, Recording],
+    gate: bool = False,
 ) -> None:
-    """Fill `activity` and `audio_hash` of the rows of some recordings, in batches of one rate."""
+    """Fill `activity`, `audio_hash` and `bleed` of the rows of some recordings, in batches of one rate.
+
+    With `gate`, what leaks from the other channel is no speech.
+    """
     for rate_hz in (8000, 16_000):
         batch = {key: r for key, r in recordings.items() if vad.rate_for(r.rate_hz) == rate_hz}
         size = detector.block_samples(rate_hz)
-        listeners = [_Listener(r.blocks(rate_hz, size), rows[key]) for key, r in batch.items()]
+        listeners = [_Listener(r, rate_hz, size, rows[key]) for key, r in batch.items()]
         with _one_thread():
             found = detector.detect(listeners, rate_hz)
-        for key, listener, activity in zip(batch, listeners, found, strict=True):
-            rows[key]["activity"] = [track.tolist() for track in activity]
-            rows[key]["audio_hash"] = [digest.hexdigest() for digest in listener.digests]
+        for (key, recording), listener, activity in zip(batch.items(), listeners, found, strict=True):
+            row = rows[key]
+            row["audio_hash"] = [digest.hexdigest() for digest in listener.digests]
+            with noting(row, "problem"), _one_thread():
+                paths = _audible_leaks(row, bleed.stretches(listener.pieces, activity, rate_hz), gate)
+                if gate and paths:
+                    stream = bleed.gated(recording.blocks(rate_hz, size), paths, rate_hz)
+                    for channel, track in zip(paths, detector.detect([stream], rate_hz)[0], strict=True):
+                        activity[channel] = track
+            row["activity"] = [track.tolist() for track in activity]
+
+
+def _audible_leaks(row: dict[str, Any], found: bleed.Stretches | None, gate: bool) -> dict[int, bleed.Leak]:
+    """Note how much of each channel is in the other; returns what could be taken for speech, by channel."""
+    if found is None or row["problem"] is not None or len(set(row["audio_hash"])) == 1:
+        return {}
+    if bleed.is_one_signal(found):
+        detail = "expected one speaker per channel, found one signal on both but for gain, delay or coding"
+        raise BadInputError("both channels hold the same voices", detail)
+    leaks = bleed.leaks(found)
+    row["bleed"] = [leak and {"level_db": leak.level_db, "delay_s": leak.delay_s} for leak in leaks]
+    audible = {channel: leak for channel, leak in enumerate(leaks) if leak is not None and leak.audible}
+    if audible:
+        levels = ", ".join(
+            f"track {channel} holds the other one's voice at {leak.level_db:.1f} dB, "
+            f"{1000 * (leak.delay_s or 0):.1f} ms later"
+            for channel, leak in audible.items()
+        )
+        hint = "that was not taken for speech" if gate else "--preset in-person does not take that for speech"
+        warn(row, "crosstalk", f"{levels}; {hint}, --set trust.max_bleed_db=-30 drops segments by it")
+    return audible
 
 
 def tell_apart(
@@ -81,10 +119,12 @@ def _one_thread() -> Iterator[None]:
 
 
 class _Listener:
-    """Passes the blocks of a recording on, and hashes each track; an error ends it and is noted."""
+    """Passes the blocks of a recording on, keeps some, and hashes each track; an error ends it and is noted."""
 
-    def __init__(self, blocks: Iterator[Samples], row: dict[str, Any]) -> None:
-        self.blocks, self.row = blocks, row
+    def __init__(self, recording: Recording, rate_hz: int, size: int, row: dict[str, Any]) -> None:
+        self.blocks, self.row, self.size, self.number = recording.blocks(rate_hz, size), row, size, 0
+        self.every = max(1, math.ceil(recording.duration_s * rate_hz / size / KEPT_BLOCKS))
+        self.kept: list[tuple[int, NDArray[np.int16]]] = []
         self.digests = [blake2b(digest_size=16), blake2b(digest_size=16)]
 
     def __iter__(self) -> Iterator[Samples]:
@@ -94,7 +134,16 @@ class _Listener:
         with noting(self.row, "problem"):
             block = next(self.blocks, None)
             if block is not None:
-                for digest, track in zip(self.digests, block, strict=True):
-                    digest.update(np.rint(track * 32768).astype(np.int32))
+                rounded = np.rint(block * 32768).astype(np.int32)
+                for digest, track in zip(self.digests, rounded, strict=True):
+                    digest.update(track)
+                if self.number % self.every == 0:
+                    self.kept.append((self.number * self.size, rounded.clip(-32768, 32767).astype(np.int16)))
+                self.number += 1
                 return block
         raise StopIteration
+
+    @property
+    def pieces(self) -> list[tuple[int, Samples]]:
+        """What was kept, each with its first sample."""
+        return [(start, np.divide(piece, 32768, dtype=np.float32)) for start, piece in self.kept]

@@ -31,7 +31,7 @@ class Source:
     @cached_property
     def recording(self) -> Recording:
         """The audio files."""
-        return Recording(tracks_of(self.annotation, self.job.root))
+        return Recording(tracks_of(self.annotation, self.job.root), self.job.settings.audio)
 
     @cached_property
     def evidence(self) -> Evidence:

@@ -15,6 +15,7 @@ from segkit.dataset.card import write_card
 from segkit.dataset.folder import Folder
 from segkit.dataset.record import AxisRecord, ProblemRecord, Problems, Record, Recordings
 from segkit.dataset.rows import activity_of, read
+from segkit.decoding import scratch
 from segkit.errors import NothingUsableError, SegkitError
 from segkit.extraction.annotate import annotate, chunks, is_done
 from segkit.extraction.cut import Shard, finished, plan_shards, write_shard
@@ -55,7 +56,7 @@ def run(
     """
     job = replace(job, root=job.root.absolute(), out=job.out.absolute())  # a worker may run elsewhere
     _check(job.settings, device)  # what cannot be had shows before anything is written
-    with job.folder.claimed(job.record, overwrite):
+    with scratch.held(), job.folder.claimed(job.record, overwrite):
         survey = _annotate(job, workers, engine, device, hook)
         record = _select_and_cut(job, survey, workers, engine, hook)
         record.write(job.folder.record_file)
@@ -112,6 +113,7 @@ def _select_and_cut(job: Job, survey: "Survey", workers: int, engine: str, hook:
     for stale in set(job.folder.shards()) - {shard.path for shard in shards}:
         stale.unlink()
     reports = _write(job, shards, workers, engine, hook)
+    survey.problems += dict.fromkeys(Problem(**each) for report in reports for each in report.get("problems", []))
     record = _record(job, survey, recordings, picks, split_of, list(zip(shards, reports, strict=True)))
     write_card(job.folder, record)
     return record

@@ -9,9 +9,9 @@ import numpy as np
 
 from segkit.audio import Recording, Samples
 from segkit.errors import BadInputError, SegkitError
-from segkit.extraction.listen import noting
+from segkit.extraction.listen import noting, warn
 from segkit.schemas import NO_INTERVALS, Intervals, Transcript, Word
-from segkit.segmenters.timeline import clip, merged
+from segkit.segmenters.timeline import clip, common, durations, merged
 from segkit.segmenters.transcription import ASR_HZ, WordTranscriber, windows
 from segkit.segmenters.trust import Evidence
 from segkit.settings import AsrSettings, fingerprint
@@ -20,6 +20,12 @@ WORD_SLACK_S = 0.5
 """Words may end this much after the audio does: transcripts round, and are then cut to the recording."""
 MAX_OUTSIDE = 0.1
 """If a larger share of the words lies outside the recording, it is the transcript of another one."""
+MIN_COMPARED_S = 5.0
+"""Words of less time say nothing about the channels."""
+MIN_BETTER_SWAPPED = 0.5
+"""How much more of their time is inside speech on the other tracks, as a share, if words are on the wrong channels.
+
+Of six real calls, swapping the channels puts 0.71 to 0.89 more inside if words are wrong, or less if right."""
 FAILED = "speech recognition failed"
 HEARD_AT_ONCE_S = 1800.0
 """Audio that is in memory for the recogniser."""
@@ -30,31 +36,66 @@ def fill(row: dict[str, Any], transcript: Transcript | None) -> None:
     if transcript is None:
         return
     if row["duration_s"] is None:
-        row["duration_s"] = max([word.end_s for word in transcript.words] + list(transcript.span_s or ()), default=0.0)
+        ends = [word.end_s for word in transcript.words] + list(transcript.span_s or ())
+        row["duration_s"] = max(ends + [track.max() for track in transcript.activity or () if track.size], default=0.0)
     duration_s = row["duration_s"]
-    last_s = duration_s + WORD_SLACK_S
-    inside = [w for w in transcript.words if -WORD_SLACK_S <= w.start_s <= w.end_s <= last_s]
-    if outside := len(transcript.words) - len(inside):
-        if outside > MAX_OUTSIDE * len(transcript.words):
-            word = next(w for w in transcript.words if w not in inside)
+    if transcript.activity is not None:
+        row["activity"] = [clip(merged(track), 0.0, duration_s).tolist() for track in transcript.activity]
+        if not transcript.words and not transcript.dropped:
+            return
+    said = [w for w in transcript.words if not w.end_s < w.start_s]
+    if backwards := len(transcript.words) - len(said):
+        transcript.dropped[f"{transcript.unit} that ends before it starts"] += backwards
+    inside = [w for w in said if w.start_s >= -WORD_SLACK_S and w.end_s <= duration_s + WORD_SLACK_S]
+    if outside := len(said) - len(inside):
+        if not inside or outside > max(1, MAX_OUTSIDE * len(said)):
+            word = next(w for w in said if w not in inside)
             where = f"{word.text!r} at {word.start_s}-{word.end_s} s, the recording lasts {duration_s:.2f} s"
-            raise BadInputError("words outside the recording", f"{outside} of {len(transcript.words)}, such as {where}")
+            raise BadInputError("words outside the recording", f"{outside} of {len(said)}, such as {where}")
         transcript.dropped[f"{transcript.unit} outside the recording"] += outside
-    row["words"] = _in_order(inside, duration_s)
-    row["words_source"] = f"corpus, {transcript.unit}s"
     row["words_dropped"] = [{"reason": reason, "count": n} for reason, n in sorted(transcript.dropped.items())]
     row["transcribed_s"] = transcript.span_s
     row["others"] = clip(merged(transcript.others), 0.0, duration_s).tolist()
+    if transcript.dropped and not inside:
+        counts = ", ".join(f"{each['count']} {each['reason']}" for each in row["words_dropped"])
+        raise BadInputError("no words", f"of what the transcript holds, nothing can be used: {counts}")
+    row["words"] = _in_order(inside, duration_s)
+    row["words_source"] = f"corpus, {transcript.unit}s"
 
 
 def fill_activity(row: dict[str, Any], min_silence_s: float) -> None:
-    """Speech is where words are; silences that are too short for a silence of VAD count as speech."""
-    if row["problem"] is None:
+    """Speech is where words are; silences that are too short for a silence of VAD count as speech.
+
+    Where the corpus says beside the words when its people speak, it is there.
+    """
+    if row["problem"] is None and row["activity"] is not None:
+        row["audio_hash"] = [fingerprint(track) for track in row["activity"]]
+    elif row["problem"] is None:
         if row["words"] is None:
             reason, row["transcript_problem"] = row["transcript_problem"] or "no transcript", None
             raise BadInputError(reason, row["detail"] or "--vad transcript takes speech from the words, found none")
+        if not row["words"]:
+            raise BadInputError("no words", "--vad transcript takes speech from the words, and the transcript is empty")
         row["activity"] = [track.tolist() for track in spans_of_words(row["words"], min_silence_s)]
         row["audio_hash"] = [fingerprint([w for w in row["words"] if w["channel"] == channel]) for channel in (0, 1)]
+
+
+def check_channels(row: dict[str, Any]) -> None:
+    """Warn if the words of a recording lie outside of the speech on their tracks, and inside of that on the others."""
+    if row["problem"] is not None or row["derived"] is not None or not row["words"]:
+        return
+    words = spans_of_words(row["words"])
+    speech = [np.array(track).reshape(-1, 2) for track in row["activity"]]
+    words_s = sum(durations(track).sum() for track in words)
+    if words_s < MIN_COMPARED_S:
+        return
+    outside, swapped = (
+        1 - sum(durations(common(*pair)).sum() for pair in zip(words, order, strict=True)) / words_s
+        for order in (speech, speech[::-1])
+    )
+    if outside - swapped > MIN_BETTER_SWAPPED:
+        shares = f"{100 * outside:.0f} % of their time is outside speech here, {100 * swapped:.0f} % if swapped"
+        warn(row, "words seem to be on the wrong channels", f"{shares}: check who is on which channel")
 
 
 def transcribe(
@@ -144,4 +185,5 @@ def evidence_of(row: dict[str, Any], activity: tuple[Intervals, Intervals]) -> E
         np.array(row["others"] or NO_INTERVALS).reshape(-1, 2),
         tuple(row["transcribed_s"] or (-np.inf, np.inf)),
         one_signal=row["derived"] is not None,
+        bleed_db=max((leak["level_db"] for leak in row["bleed"] or () if leak), default=-np.inf),
     )

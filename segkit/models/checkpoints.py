@@ -1,14 +1,11 @@
-"""Moshi's checkpoint files: find them on the Hub or in a folder, check them, load them.
+"""Moshi's checkpoints: find one on the Hub or in a folder, check it, load it.
 
 A checkpoint is what `moshi.models.loaders.CheckpointInfo` describes: `config.json` names the weights of
-the language model, of Mimi, and the text tokenizer. Only safetensors are read. With `"codec": "codec2-700c"`
-in place of Mimi's weights, a model hears and speaks through `segkit.models.codec2`, as nano does.
-
-With `"lora": true`, an adapter is what `lora_name` names, or else a `lora.safetensors` beside the config. With neither,
-the weights are whole, with an adapter merged into them: moshi-finetune writes the same config beside both.
+the language model, of Mimi, and the text tokenizer (`files.py`). Only safetensors are read. With
+`"codec": "codec2-700c"` in place of Mimi's weights, a model hears and speaks through `segkit.models.codec2`, as nano
+does.
 """
 
-import json
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -16,44 +13,25 @@ from tempfile import mkdtemp
 from typing import Any
 
 import torch
-from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, try_to_load_from_cache
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-)
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 from moshi.models import loaders
 from moshi.models.compression import MimiModel
 from moshi.models.lm import LMModel
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from sentencepiece import SentencePieceProcessor
 
-from segkit.errors import UsageError
+from segkit.errors import UsageError, one_line
 from segkit.models.codec2 import CODEC2, Codec2
+from segkit.models.files import MOSHI, Config, MimiConfig, Place, file_of, lacking, names_of, parsed
 from segkit.models.internals import LM_DEFAULTS, MIMI_DEFAULTS
 from segkit.models.tiny import write_tiny_moshi
-
-MOSHI = "kyutai/moshiko-pytorch-bf16"
-FILES = {  # argument of CheckpointInfo: (name in config.json, name where the config has none)
-    "moshi_weights": ("moshi_name", loaders.MOSHI_NAME),
-    "mimi_weights": ("mimi_name", loaders.MIMI_NAME),
-    "tokenizer": ("tokenizer_name", loaders.TEXT_TOKENIZER_NAME),
-    "mimi_config_path": ("mimi_config_name", None),
-    "lora_weights": ("lora_name", None),
-}
-ADAPTER = "lora.safetensors"  # moshi-finetune's name for it, which is not in its config.json
 
 HUB_ERRORS = HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError
 """The Hub does not have it, does not give it, or cannot be reached."""
 
-UNFIT = TypeError, ValueError, KeyError, AssertionError, RuntimeError, OSError, SafetensorError
-"""What moshi raises on files that are not those of its models."""
-
 
 def find_checkpoint(policy: str, workdir: Path | None = None) -> "MoshiCheckpoint":
-    """Find a checkpoint's files.
+    """Find a checkpoint's files; warns if it had to assume what the weights are.
 
     Args:
         policy: "nano" (inside segkit), "moshi", "tiny" (random weights), a folder, or an id on the Hub.
@@ -63,70 +41,43 @@ def find_checkpoint(policy: str, workdir: Path | None = None) -> "MoshiCheckpoin
         UsageError: no such folder, nothing of that id to be had, or no Moshi.
     """
     if policy == "nano":
-        return _in_folder(Path(str(resources.files("segkit.models").joinpath("nano"))))
+        return _open(Path(str(resources.files("segkit.models").joinpath("nano"))))
     if policy == "tiny":
-        return _in_folder(write_tiny_moshi((workdir or Path(mkdtemp(prefix="segkit-model-"))) / "tiny-moshi"))
+        return _open(write_tiny_moshi((workdir or Path(mkdtemp(prefix="segkit-model-"))) / "tiny-moshi"))
     if (folder := Path(policy)).is_dir():
-        return _in_folder(folder)
-    hub_id = MOSHI if policy == "moshi" else policy
+        inner = folder / "consolidated"
+        try:
+            return _open(inner if inner.is_dir() and not (folder / "config.json").exists() else folder)
+        except HUB_ERRORS as error:
+            raise UsageError(f"{policy!r} names files that the Hub does not give: {one_line(error)}.") from None
     try:
-        config_path = _on_hub(hub_id, "config.json")
-        config = json.loads(Path(config_path).read_text(encoding="utf-8")) if config_path else {}
-        if "codec" in config:
-            raise UsageError(f"{hub_id!r} has a codec without weights. Download it, and give its folder to --policy.")
-        adapter = _on_hub(hub_id, ADAPTER) if config.get("lora") and not config.get("lora_name") else None
-        info = loaders.CheckpointInfo.from_hf_repo(hub_id, config_path=config_path, lora_weights=adapter)
+        return _open(MOSHI if policy == "moshi" else policy)
     except HUB_ERRORS as error:
-        reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise UsageError(
-            f"--policy got {policy!r}: no such folder, and nothing from the Hub ({reason}). Expected nano, moshi, "
-            "tiny, a folder with a config.json, or an id on the Hub; for a gated model log in with `hf auth login`."
+            f"--policy got {policy!r}: no such folder, and nothing from the Hub ({one_line(error) or repr(error)}). "
+            "Expected nano, moshi, tiny, a folder with a config.json, or an id on the Hub; for a gated model log in "
+            "with `hf auth login`."
         ) from None
-    return MoshiCheckpoint(hub_id, info).checked()
 
 
-def _on_hub(hub_id: str, name: str) -> str | None:
-    """A file, or None if there is none: a Moshi 7B from before there were configs, or a model without an adapter."""
-    try:
-        return hf_hub_download(hub_id, name)
-    except LocalEntryNotFoundError:  # offline; that there is none may be known from before
-        if try_to_load_from_cache(hub_id, name) is _CACHED_NO_EXIST:
-            return None
-        raise
-    except EntryNotFoundError:
-        return None
-
-
-def _in_folder(folder: Path) -> "MoshiCheckpoint":
-    config_path = folder / "config.json"
-    try:
-        config = json.loads(config_path.read_text(encoding="utf-8"))
-        files = {"mimi_weights": Path()} | {  # Codec2 has no weights
-            argument: name if str(name).startswith("hf://") else folder / name.removeprefix("file://")
-            for argument, (key, fallback) in FILES.items()
-            if (name := config.get(key, fallback))
-        }
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise UsageError(
-            f"{str(folder)!r} is not a Moshi: config.json: {error}. Expected the files of a Moshi of the Hub."
-        ) from None
-    if config.get("lora") and (folder / ADAPTER).exists():
-        files.setdefault("lora_weights", folder / ADAPTER)
-    missing = {FILES[name][0]: path for name, path in files.items() if isinstance(path, Path) and not path.exists()}
-    if missing:
-        lacks = [f"{path} ({'' if key in config else 'the default of '}{key})" for key, path in missing.items()]
-        others = {path for path in folder.iterdir() if path.suffix in (".safetensors", ".model")} - {*files.values()}
-        raise UsageError(
-            f"{str(folder)!r} lacks {', '.join(lacks)}. In its config.json, set {', '.join(missing)} to a file's "
-            "name in the folder, or to hf://OWNER/NAME/FILE for a file on the Hub. Files in the folder that are not in "
-            f"use: {', '.join(sorted(path.name for path in others)) or 'none'}."
-        )
-    try:
-        info = loaders.CheckpointInfo.from_hf_repo("", **files, config_path=config_path)
-        codec = (info.lm_config or {}).pop("codec", "mimi")
-    except HUB_ERRORS as error:
-        raise UsageError(f"{str(folder)!r} names files that the Hub does not give: {error}") from None
-    return MoshiCheckpoint(str(folder), info, codec).checked()
+def _open(place: Place) -> "MoshiCheckpoint":
+    config_path = file_of(place, "config.json")
+    if config_path is None and isinstance(place, Path):
+        raise UsageError(f"{str(place)!r} is not a Moshi: it has no config.json. Expected the files of a Moshi.")
+    config = parsed(Config, place, config_path) if config_path else Config()
+    names = names_of(place, config)
+    files: dict[str, Any] = {argument: file_of(place, name) for argument, name in names.items()}
+    if missing := [argument for argument, path in files.items() if path is None]:
+        raise UsageError(lacking(place, config, names, missing))
+    if mimi_config := files.get("mimi_config_path"):
+        parsed(MimiConfig, place, mimi_config)
+    files.setdefault("mimi_weights", Path())  # Codec2 has no weights
+    hub_id = "" if isinstance(place, Path) else place
+    info = loaders.CheckpointInfo.from_hf_repo(hub_id, **files, config_path=config_path)
+    (info.lm_config or {}).pop("codec", None)
+    weights = names["moshi_weights"]
+    on_hub = weights if weights.startswith("hf://") else hub_id and f"hf://{hub_id}/{weights}"
+    return MoshiCheckpoint(str(place), info, config.codec, on_hub).checked()
 
 
 @dataclass(frozen=True)
@@ -136,6 +87,7 @@ class MoshiCheckpoint:
     name: str
     info: loaders.CheckpointInfo
     codec_name: str = "mimi"
+    weights_on_hub: str = ""  # hf://OWNER/NAME/FILE; empty where they are not from there
 
     def checked(self) -> "MoshiCheckpoint":
         """Itself, if it is a Moshi that can be trained.
@@ -144,7 +96,7 @@ class MoshiCheckpoint:
             UsageError: it is not; says why.
         """
         config: dict[str, Any] = LM_DEFAULTS if self.info.lm_config is None else self.info.lm_config
-        missing = [key for key in ("dim", "n_q", "dep_q", "card", "delays", "text_card") if key not in config]
+        missing = [key for key in ("dim", "n_q", "dep_q", "card", "delays", "text_card") if config.get(key) is None]
         mimi = self.info.mimi_weights if self.codec_name == "mimi" else None
         weights = [p for p in (self.info.moshi_weights, mimi, self.info.lora_weights) if p]
         reasons = {
@@ -186,7 +138,7 @@ class MoshiCheckpoint:
         try:
             self._check_adapter()
             return self.info.get_moshi(device, dtype, fuse_lora=True, lm_kwargs_overrides=without_file)
-        except UNFIT as error:
+        except Exception as error:  # whatever moshi raises on files that are not those of its models
             raise self._unfit(error) from error
 
     def _check_adapter(self) -> None:
@@ -218,18 +170,18 @@ class MoshiCheckpoint:
             return Codec2()
         try:
             return self.info.get_mimi(device)
-        except UNFIT as error:
+        except Exception as error:  # whatever moshi raises on files that are not those of its models
             raise self._unfit(error) from error
 
     def tokenizer(self) -> SentencePieceProcessor:
         """The text tokenizer."""
         try:
             return self.info.get_text_tokenizer()
-        except UNFIT as error:
+        except Exception as error:  # whatever moshi raises on files that are not those of its models
             raise self._unfit(error) from error
 
     def _unfit(self, error: Exception) -> Exception:
-        if isinstance(error, torch.OutOfMemoryError):
+        if isinstance(error, torch.OutOfMemoryError | UsageError):
             return error
         return UsageError(f"{self.name!r} cannot be loaded as a Moshi: {' '.join(str(error).split())[:300]}")
 

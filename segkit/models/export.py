@@ -1,6 +1,13 @@
-"""What training made of a Moshi, in files that moshi's own tools load."""
+"""What training made of a Moshi, in files that moshi's own tools load.
+
+The folder holds all that belongs to the model, but for the weights under an adapter, and its config.json names files
+from there: it can be moved. moshi takes such names from the current folder.
+"""
 
 import json
+import os
+import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +26,7 @@ def export(checkpoint: MoshiCheckpoint, lm: LMModel, model: ModelSettings, folde
     """Write what was trained, as `model.export` says, with a config that moshi's own tools load.
 
     Returns:
-        The commands that run it: `moshi.server` and `moshi.run_inference`; none with Codec2, which they have not.
+        The commands that run it, `moshi.server` and `moshi.run_inference`; none with Codec2, which they have not.
     """
     folder.mkdir(parents=True, exist_ok=True)
     info = checkpoint.info
@@ -27,34 +34,45 @@ def export(checkpoint: MoshiCheckpoint, lm: LMModel, model: ModelSettings, folde
     for name in ("lora", "lora_rank", "lora_scaling"):
         lm_config.pop(name, None)  # a former adapter is in the weights
     config = lm_config | {"model_type": info.model_type, "lm_gen_config": info.lm_gen_config}
-    own = "lora.safetensors" if model.export == "lora" else "model.safetensors"
-    names = {
-        "moshi_name": info.moshi_weights,
-        "tokenizer_name": info.tokenizer,
-        "lora_name" if model.export == "lora" else "moshi_name": folder / own,
-    }
+    shutil.copyfile(info.tokenizer, folder / "tokenizer.model")
+    config["tokenizer_name"] = "file://tokenizer.model"
     if checkpoint.codec_name == "mimi":
-        names["mimi_name"] = info.mimi_weights
+        shutil.copyfile(info.mimi_weights, folder / "mimi.safetensors")
+        config["mimi_name"] = "file://mimi.safetensors"
     else:
         config |= {"codec": checkpoint.codec_name, "mimi_name": None}
-    # Not resolved: in the Hub's cache these are links to files without a suffix, by which moshi knows safetensors.
-    config |= {name: f"file://{path.absolute()}" for name, path in names.items()}
     if info.mimi_config is not None:
         (folder / "mimi.json").write_text(json.dumps(info.mimi_config, indent=2))
-        config["mimi_config_name"] = f"file://{(folder / 'mimi.json').absolute()}"
+        config["mimi_config_name"] = "file://mimi.json"
+    own = "lora.safetensors" if model.export == "lora" else "model.safetensors"
     if model.export == "lora":
         config |= {"lora": True, "lora_rank": model.lora_rank, "lora_scaling": model.lora_scaling}
+        config |= {"lora_name": f"file://{own}", "moshi_name": _base(checkpoint, folder)}
         weights = _adapter(lm, lm_config, model)
     else:
+        config["moshi_name"] = f"file://{own}"
         weights = _merged(lm)
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, folder / own)
     (folder / "config.json").write_text(json.dumps(config, indent=2))
     if checkpoint.codec_name != "mimi":
         return []
+    there = f"(cd {shlex.quote(str(folder))} && python -m moshi"
+    fused = " --no_fuse_lora" if model.export == "lora" else ""
     return [
-        f"python -m moshi.server --config-path {folder / 'config.json'}" + " --no_fuse_lora" * (model.export == "lora"),
-        f"python -m moshi.run_inference --config {folder / 'config.json'} INPUT.wav OUTPUT.wav",
+        f"{there}.server --config-path config.json{fused})",
+        f"{there}.run_inference --config config.json INPUT.wav OUTPUT.wav)",
     ]
+
+
+def _base(checkpoint: MoshiCheckpoint, folder: Path) -> str:
+    """The name of the weights under an adapter: on the Hub, from here within the run, or anywhere on this machine.
+
+    Not resolved: in the Hub's cache these are links to files without a suffix, by which moshi knows safetensors.
+    """
+    path = checkpoint.info.moshi_weights.absolute()
+    if path.is_relative_to(folder.absolute().parent):
+        path = Path(os.path.relpath(path, folder.absolute()))
+    return checkpoint.weights_on_hub or f"file://{path}"
 
 
 def _merged(lm: LMModel) -> dict[str, torch.Tensor]:

@@ -65,6 +65,7 @@ class Transcript:
         span_s: the transcribed part of the recording, (start_s, end_s); None: all of it.
         others: when third parties speak, in any order.
         dropped: entries without usable times or text, by reason.
+        activity: when each of the two speaks, where the corpus says that beside the words; None: where the words are.
     """
 
     words: list[Word] = field(default_factory=list)
@@ -72,6 +73,7 @@ class Transcript:
     span_s: tuple[float, float] | None = None
     others: Intervals = field(default_factory=lambda: NO_INTERVALS)
     dropped: Counter[str] = field(default_factory=Counter)
+    activity: tuple[Intervals, Intervals] | None = None
 
     def add(self, channel: int, text: Any, start_s: Any, end_s: Any, confidence: Any = None) -> None:
         """Take in one entry as a file has it, its times numbers or text; or count why it cannot be used.
@@ -83,6 +85,7 @@ class Transcript:
         (0.75, {'word without times': 1})
         """
         start_s, end_s, confidence = _number(start_s), _number(end_s), _number(confidence)
+        text = str(text) if type(text) is int else text  # what a table or YAML makes of "2024"
         if start_s is None or end_s is None:
             self.dropped[f"{self.unit} without times"] += 1
         elif not isinstance(text, str) or not text.strip():
@@ -113,7 +116,8 @@ class Conversation:
         transcripts: the files that `Corpus.transcript` reads; empty without any.
         language: BCP 47 code, None when unknown.
         licence: SPDX identifier or name of the terms of the recording.
-        derived: how one signal becomes two tracks ("diarization"); None where each speaker has a channel.
+        derived: how one signal becomes two tracks ("diarization", or "transcript", which says who speaks when); None
+            where each speaker has a channel.
     """
 
     id: str

@@ -37,9 +37,9 @@ def speech_intervals(
     quiet = np.flatnonzero(p < max(settings.threshold - 0.15, 0.01))
     if not len(loud):
         return NO_INTERVALS
-    durations_s = settings.min_speech_s, settings.min_silence_s, settings.speech_pad_s
+    durations_s = settings.min_speech_s, settings.min_silence_s, settings.speech_pad_s, settings.end_bias_s
     # Silero counts in milliseconds and is exact; 16000 * 0.07 is 1120 and a rounding error.
-    min_speech, min_silence, pad = (round(rate_hz * s, 6) for s in durations_s)
+    min_speech, min_silence, pad, late = (round(rate_hz * s, 6) for s in durations_s)
 
     first = np.searchsorted(quiet, loud)  # the first quiet frame after each loud one
     last = np.searchsorted(quiet, np.append(loud[1:], len(p))) - 1  # the last before the next loud one
@@ -51,6 +51,8 @@ def speech_intervals(
         ends = np.append(ends, samples)
     long = ends - starts > min_speech
     starts, ends = starts[long], ends[long]
+    ends = np.where(ends < samples, ends - late, ends)  # the end of the recording is not late
+    starts, ends = starts[ends > starts], ends[ends > starts]
 
     gaps = starts[1:] - ends[:-1]
     room = np.where(gaps < 2 * pad, gaps // 2, pad)  # neighbours share a gap too short for both pads

@@ -35,6 +35,7 @@ class Evidence(NamedTuple):
         others: speech of third parties.
         transcribed_s: the part of the recording that has words.
         one_signal: whether both tracks are one recording that diarization divided.
+        bleed_db: the louder of the levels at which the tracks hold each other's voice.
     """
 
     activity: tuple[Intervals, Intervals]
@@ -42,6 +43,7 @@ class Evidence(NamedTuple):
     others: Intervals = NO_INTERVALS
     transcribed_s: tuple[float, float] = (-np.inf, np.inf)
     one_signal: bool = False
+    bleed_db: float = -np.inf
 
 
 def measure(windows: Intervals, evidence: Evidence) -> dict[str, NDArray[np.float64]]:
@@ -81,6 +83,7 @@ def screen(found: Found, axis: Axis, evidence: Evidence, criteria: TrustCriteria
         for name, reason in REASONS.items()
         if name in measured
     }
+    conditions["crosstalk"] = np.full(len(windows), evidence.bleed_db <= criteria.max_bleed_db)
     if evidence.one_signal and not criteria.overlap_in_one_signal:
         apart = measured["overlap_share"] == 0
         conditions["overlap in one signal"] = apart & (axis in (Axis.PAUSE, Axis.TURN_TAKING))

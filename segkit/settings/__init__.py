@@ -7,6 +7,7 @@ adapter.
 from segkit.settings.base import Settings, setting
 from segkit.settings.extraction import (
     AsrSettings,
+    AudioSettings,
     BackchannelCriteria,
     ExtractionSettings,
     InterruptionCriteria,
@@ -26,6 +27,7 @@ __all__ = [
     "LITERAL",
     "AlignSettings",
     "AsrSettings",
+    "AudioSettings",
     "BackchannelCriteria",
     "ExtractionSettings",
     "InterruptionCriteria",

@@ -26,6 +26,10 @@ def _in_order(axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
 Axes = Annotated[tuple[Axis, ...], Separated, AfterValidator(_in_order)]
 
 
+def _no_is_off(value: object) -> object:
+    return "off" if value is False else value  # as YAML reads it
+
+
 class VadSettings(Settings):
     """Voice activity detection. The paper uses Silero and names no value: these are Silero's defaults."""
 
@@ -39,6 +43,18 @@ class VadSettings(Settings):
     min_silence_s: float = setting(0.1, "a shorter silence does not end speech", "Silero", ge=0)
     speech_pad_s: float = setting(
         0.0, "added on both sides of speech; Silero's 0.03 s would shorten every gap by 0.06 s", ge=0
+    )
+    end_bias_s: float = setting(
+        0.0,
+        "taken off the end of speech, before padding: how late the detector ends it; 0.06 is right for Silero",
+        added_later=True,
+        ge=0,
+        le=0.5,
+    )
+    bleed: Annotated[Literal["off", "gate"], BeforeValidator(_no_is_off)] = setting(
+        "off",
+        "gate: what leaks from the other channel is no speech; the audio of segments stays as it is",
+        added_later=True,
     )
     model: str = setting(
         "",
@@ -126,6 +142,12 @@ class TrustCriteria(Settings):
     max_words_without_speech: float = setting(
         1.0, "share of the time that the words of the transcript take", ge=0, le=1
     )
+    max_bleed_db: float = setting(
+        math.inf,
+        "level at which a track of the recording holds the other one's voice, relative to his own track; inf: any",
+        added_later=True,
+        ge=-60,
+    )
 
     @property
     def needs_words(self) -> bool:
@@ -166,6 +188,19 @@ def _nothing(*words: str) -> BeforeValidator:
     return BeforeValidator(lambda value: None if value in ("", "none", "null", *words) else value)
 
 
+class AudioSettings(Settings):
+    """Which audio files are used."""
+
+    max_missing_s: float = setting(
+        0.5, "a file that lacks less than its header promises is used, with a warning", "lhotse", added_later=True, ge=0
+    )
+    max_missing_share: float = setting(
+        0.001, "the same, as a share of the file; the larger limit counts", added_later=True, ge=0, le=1
+    )
+    max_length_s: float = setting(86_400.0, "a longer file is damaged, or no conversation", added_later=True, gt=0)
+    max_decoding_s: float = setting(3600.0, "a file that takes longer to decode is skipped", added_later=True, gt=0)
+
+
 class ExtractionSettings(SegmentSettings):
     """All settings of a dataset, but for those of its corpus."""
 
@@ -181,6 +216,7 @@ class ExtractionSettings(SegmentSettings):
     rate_hz: Annotated[int | None, _nothing("native")] = setting(
         24_000, "sample rate of the audio; null, or native: that of the source", ge=8000, le=192_000
     )
+    audio: AudioSettings = setting(AudioSettings(), "", added_later=True)
     limit: Annotated[int | None, _nothing()] = setting(None, "use the first recordings only; null: all", ge=1)
     annotations_only: bool = setting(
         False, "segments without audio, which with vad.backend=transcript need not be at hand"

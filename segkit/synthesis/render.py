@@ -77,17 +77,20 @@ def mix(
     snr_db: float,
     crosstalk_db: float,
     seed: tuple[int, ...],
+    crosstalk_delay: int = 0,
 ) -> NDArray[np.int16]:
     """The audio of a plan, shape (length, 2).
 
     Noise is white; `snr_db` is the level of a channel's active speech over it, inf for none.
-    `crosstalk_db` is the gain at which each speaker leaks into the other's channel, -inf for none.
+    `crosstalk_db` is the gain at which each speaker leaks into the other's channel, -inf for none, and
+    `crosstalk_delay` how many samples later.
     """
     speech = np.zeros((2, length), dtype=np.float32)
     for utterance in utterances:
         for ipu in utterance.ipus:
             speech[utterance.channel, ipu.start : ipu.end] = ipu.clip.samples
-    audio: Samples = speech + np.float32(_gain(crosstalk_db)) * speech[::-1]
+    late = np.pad(speech[::-1], ((0, 0), (crosstalk_delay, 0)))[:, :length]
+    audio: Samples = speech + np.float32(_gain(crosstalk_db)) * late
     if snr_db < math.inf:
         rng = np.random.default_rng([*seed, 3])
         for channel, voice in enumerate(voices):

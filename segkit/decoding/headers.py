@@ -1,0 +1,91 @@
+"""What libsndfile says of a file, and what of it can be believed.
+
+Lengths that a container only estimates, and writers to a pipe do not know, are not lengths.
+"""
+
+import mmap
+import re
+from math import inf
+from pathlib import Path
+
+from soundfile import SoundFile, SoundFileError
+
+UNKNOWN_BYTES = 0x7FFFF000
+"""A chunk of this size or more is how a writer to a pipe says that it does not know."""
+UNKNOWN_FRAMES = 1 << 62
+
+
+def head(path: Path) -> bytes:
+    """The beginning of a file, where SPHERE has its header."""
+    with path.open("rb") as file:
+        return file.read(1024)
+
+
+def is_mpeg(file: SoundFile) -> bool:
+    """Whether it is MP3 or one of its ancestors."""
+    return str(file.subtype).startswith("MPEG")
+
+
+def seeks_exactly(file: SoundFile) -> bool:
+    """Whether libsndfile (1.2.2) reads the same samples after seeking as on its way through the file.
+
+    In MPEG audio it does not, and in Vorbis for some positions not; some codings it cannot seek in at all.
+    """
+    try:
+        file.seek(1)
+        file.seek(0)
+    except SoundFileError:
+        return False
+    return not is_mpeg(file) and file.subtype != "VORBIS"
+
+
+def knows_its_length(path: Path, file: SoundFile) -> bool:
+    """Whether the number of frames was counted, not estimated from the size of the file."""
+    if not 0 < file.frames < UNKNOWN_FRAMES:
+        return False
+    if is_mpeg(file):
+        return file.format == "MP3" and _has_index(path)
+    return file.format != "OGG" or not _is_chained(path)
+
+
+def missing_frames(path: Path, file: SoundFile) -> float:
+    """How many frames the header promises beyond those that are there; inf if it ends too early, by nobody knows what.
+
+    libsndfile corrects a chunk that is longer than its file, and says so in its log only.
+    """
+    pattern = r"(?:^data|SSND|Data Size|BODY|Riff size|^riff) *: (\d+) \(should be (\d+)\)"
+    if found := re.search(pattern, file.extra_info, re.MULTILINE):
+        claimed, held = int(found[1]), int(found[2])
+        return 0.0 if claimed >= UNKNOWN_BYTES else file.frames * max(claimed - held, 0) / max(held, 1)
+    if file.format == "NIST" and (count := re.search(rb"sample_count -i (\d+)", head(path))):
+        return max(int(count[1]) - file.frames, 0.0)
+    return inf if file.format == "OGG" and _ends_within_a_page(path) else 0.0
+
+
+def _has_index(path: Path) -> bool:
+    """Whether the first frame of an MP3 counts the others (Xing, Info, or VBRI), and there are no more than these."""
+    with path.open("rb") as file:
+        start = file.read(10)
+        # the size of a tag has seven bits a byte
+        tag = sum(byte << shift for byte, shift in zip(start[6:], (21, 14, 7, 0), strict=True))
+        first = 10 + tag if start.startswith(b"ID3") else 0
+        file.seek(first)
+        frame = file.read(4096)
+    if found := re.search(rb"(?:Xing|Info)\0\0\0([\0-\x0f])", frame):
+        has_frames, has_bytes = found[1][0] & 1, found[1][0] & 2
+        size = int.from_bytes(frame[found.end() + 4 : found.end() + 8], "big")
+        return bool(has_frames) and not (has_bytes and size < 0.9 * (path.stat().st_size - first))
+    return b"VBRI" in frame
+
+
+def _is_chained(path: Path) -> bool:
+    """Whether one Ogg stream follows another: a page that begins a stream, after one that does not."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        begins = [page[1][0] & 2 for page in re.finditer(rb"OggS\0([\0-\7])", data)]
+    return 0 in begins and any(begins[begins.index(0) :])
+
+
+def _ends_within_a_page(path: Path) -> bool:
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        table = data.rfind(b"OggS\0") + 27  # a byte before it is the length of the table of lengths
+        return table > len(data) or table + data[table - 1] + sum(data[table : table + data[table - 1]]) > len(data)

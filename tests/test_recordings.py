@@ -82,29 +82,29 @@ def test_a_container_is_decoded_once_in_a_run(recordings, tmp_path, monkeypatch)
     assert sorted(decoded) == ["0.m4a", "1.m4a"]
 
 
-@pytest.mark.parametrize("error", [RuntimeError("Seek attempted"), MemoryError(), OSError("gone")])
-def test_what_fails_when_cutting_is_the_recordings_problem(made, tmp_path, monkeypatch, error):
+def test_what_fails_when_cutting_is_the_recordings_problem(made, tmp_path, monkeypatch):
     """Its segments are dropped with the reason, the others written, and another run tries again."""
-    job = make_job(made, tmp_path / "out", **QUICK)
-    whole = run(make_job(made, tmp_path / "whole", **QUICK))
+    whole = make_job(made, tmp_path / "whole", limit=3, **QUICK)
+    complete = run(whole)
+    broken = rows(whole)["recording_id"][0].as_py()
+    expected = {each["id"] for each in rows(whole).to_pylist() if each["recording_id"] != broken}
+    job = make_job(made, tmp_path / "out", limit=3, **QUICK)
+    shutil.copytree(whole.folder.annotations, job.folder.annotations)
     original = row.Source.cut
 
     def cut(source, *window):
         if source.annotation["recording_id"] == broken:
-            raise error
+            raise RuntimeError("Seek attempted")
         return original(source, *window)
 
-    broken = rows(job := make_job(made, tmp_path / "whole", **QUICK))["recording_id"][0].as_py()
-    expected = {each["id"] for each in rows(job).to_pylist() if each["recording_id"] != broken}
-    lost = len(rows(job)) - len(expected)
-    job = make_job(made, tmp_path / "out", **QUICK)
     monkeypatch.setattr(row.Source, "cut", cut)
     record = run(job)
     assert {each["id"] for each in rows(job).to_pylist()} == expected
     assert [(each.source, each.reason) for each in record.problems.inputs] == [(broken, "unexpected error")]
-    assert sum(axis.dropped.get("unexpected error", 0) for axis in record.segments.values()) == lost > 0
+    lost = sum(axis.dropped.get("unexpected error", 0) for axis in record.segments.values())
+    assert lost == len(rows(whole)) - len(expected) > 0
     monkeypatch.undo()
-    assert run(job).segments == whole.segments
+    assert run(job).segments == complete.segments
 
 
 def test_a_recording_that_is_gone_when_it_is_cut(recordings, tmp_path):

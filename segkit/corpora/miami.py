@@ -32,7 +32,7 @@ class Miami(Corpus):
 
     title = "MIAMI: 8.5 h of the Bangor Miami corpus, 23 recordings of two, Spanish and English, one channel"
     licence = "GPL-3.0-or-later"
-    redistributable = True
+    redistributable = False  # its site adds conditions to that
     citation = (
         "Deuchar, Davies, Herring, Parafita Couto, Carter (2014), Building Bilingual Corpora, in Advances in the Study "
         "of Bilingualism"

@@ -25,7 +25,7 @@ class OtoSpeech(Corpus):
 
     title = "otoSpeech full duplex, processed: 141 h of two strangers who talk over the internet, English"
     licence = "CC-BY-4.0"
-    redistributable = True
+    redistributable = False  # who gets it accepts conditions, which a copy would not ask for
     citation = "oto (2026), otoSpeech-full-duplex-processed-141h, Hugging Face dataset of otoearth"
     how_to_get_it = (
         "https://huggingface.co/datasets/otoearth/otoSpeech-full-duplex-processed-141h: accept its conditions (nobody "

@@ -74,7 +74,7 @@ def _audible_leaks(row: dict[str, Any], found: bleed.Stretches | None, gate: boo
         detail = "expected one speaker per channel, found one signal on both but for gain, delay or coding"
         raise BadInputError("both channels hold the same voices", detail)
     leaks = bleed.leaks(found)
-    row["bleed"] = [leak and {"level_db": leak.level_db, "delay_s": leak.delay_s} for leak in leaks]
+    row["bleed"] = [{"level_db": each.level_db, "delay_s": each.delay_s} if each else None for each in leaks]
     audible = {channel: leak for channel, leak in enumerate(leaks) if leak is not None and leak.audible}
     if audible:
         levels = ", ".join(

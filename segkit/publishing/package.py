@@ -81,8 +81,8 @@ def _strip(source: Path, target: Path, closed: set[Terms], is_shard: bool) -> No
 def _without_quotes(record: Record, published: Published) -> Record:
     """The record as it is sent.
 
-    The lists of problems and warnings can quote words, so only their counts go along; of files on the publisher's machine (a table of
-    offsets, a model), only the names.
+    The lists of problems and warnings can quote words, so only their counts go along; of files on the publisher's
+    machine (a table of offsets, a model), only the names.
     """
     told = {"problems": record.problems, "warnings": record.warnings}
     if published.words_removed_of:

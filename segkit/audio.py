@@ -28,15 +28,19 @@ from segkit.errors import BadInputError
 from segkit.schemas import Track
 from segkit.settings import AudioSettings
 
-EXTENSIONS = frozenset(
-    {
-        *(".aif", ".aifc", ".aiff", ".au", ".caf", ".nist", ".rf64", ".snd", ".sph", ".sphere", ".voc", ".w64"),
-        *(".wav", ".wave", ".wtv"),
-        *(".ape", ".flac", ".oga", ".ogg", ".ogm", ".ogv", ".opus", ".spx", ".tta", ".wv"),
-        *(".aac", ".ac3", ".amr", ".dts", ".eac3", ".gsm", ".mp1", ".mp2", ".mp3", ".mpa", ".mpc", ".qcp", ".ra"),
-        *(".3g2", ".3gp", ".asf", ".avi", ".f4v", ".flv", ".m2ts", ".m4a", ".m4b", ".m4v", ".mka", ".mkv"),
-        *(".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".rm", ".ts", ".vob", ".webm", ".wma", ".wmv"),
-    }
+VIDEO = frozenset(
+    (
+        *(".3g2", ".3gp", ".asf", ".avi", ".f4v", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"),
+        *(".mts", ".mxf", ".nut", ".ogm", ".ogv", ".rm", ".ts", ".vob", ".webm", ".wmv", ".wtv"),
+    )
+)
+"""Suffixes of containers that mostly hold pictures, too."""
+EXTENSIONS = VIDEO | frozenset(
+    (
+        *(".aif", ".aifc", ".aiff", ".au", ".caf", ".nist", ".rf64", ".snd", ".sph", ".sphere", ".voc", ".w64", ".wav"),
+        *(".wave", ".ape", ".flac", ".oga", ".ogg", ".opus", ".spx", ".tta", ".wv", ".aac", ".ac3", ".amr", ".dts"),
+        *(".eac3", ".gsm", ".m4a", ".m4b", ".mka", ".mp1", ".mp2", ".mp3", ".mpa", ".mpc", ".qcp", ".ra", ".wma"),
+    )
 )
 """Suffixes of the files that are taken for audio; which decoder reads one follows from its content."""
 
@@ -81,7 +85,8 @@ class Recording:
         self._files = {path: self._opened(path) for path in dict.fromkeys(self.paths)}
         for track, path, info in zip(tracks, self.paths, self.infos, strict=True):
             if channels and info.channels != channels:
-                detail = f"{path.name} has {info.channels} channels, expected {channels}"
+                detail = f"{path.name} has {info.channels}, expected {channels}"
+                detail += " (the corpus stereo takes two, mono one, pairs a file of one for each speaker)"
                 raise BadInputError(f"{info.channels}-channel audio", detail)
             if track.channel >= info.channels:
                 detail = f"{path.name} has {info.channels} channels, channel {track.channel} is wanted"

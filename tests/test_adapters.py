@@ -7,7 +7,10 @@ import contextlib
 import json
 import math
 import shutil
-from functools import cache
+from collections import Counter
+from copy import deepcopy
+from functools import cache, reduce
+from operator import getitem
 
 import fixtures
 import numpy as np
@@ -170,6 +173,70 @@ def read(corpus, conversation, seed):
     for word in row.get("words") or []:
         assert word["channel"] in (0, 1) and word["text"], seed
         assert 0 <= word["start_s"] <= word["end_s"] <= row["duration_s"] < math.inf, seed
+
+
+GONE = "gone"
+SEGMENTS = {
+    "oto_speech": ("seglst.json", (), "word_alignment"),
+    "seamless": ("V00_S0099_I00000901_P0902A.json", ("metadata:transcript",), "words"),
+    "spokenwoz": ("text_5700_train_dev/data.json", ("MUL0001", "log"), "words"),
+}
+"""A file of a fixture, where its segments are, and what they call their words."""
+
+
+def places(segments, words):
+    """Every part of segments: the way to it, and how many words it may cost."""
+    for i, segment in enumerate(segments):
+        yield (i,), 3  # there are no more in a segment
+        yield from (((i, key), 3) for key in segment)
+        for j, word in enumerate(segment.get(words, ())):
+            yield (i, words, j), 1
+            yield from (((i, words, j, key), 1) for key in (word if isinstance(word, dict) else range(len(word))))
+
+
+def changed(content, way, new):
+    """A copy in which one part is another, or gone."""
+    content = deepcopy(content)
+    parent = reduce(getitem, way[:-1], content)
+    parent[way[-1]] = new
+    if new is GONE:
+        del parent[way[-1]]
+    return content
+
+
+def all_words(corpus):
+    """How often each word is said and how many entries are counted, by recording; and how many items are found."""
+    items = list(corpus.find())
+    read = {c.id: corpus.transcript(c) for c in items if isinstance(c, Conversation) and c.transcripts}
+    said = {key: Counter(" ".join(w.text for w in each.words).split()) for key, each in read.items() if each}
+    return said, {key: each.dropped.total() for key, each in read.items() if each}, len(items)
+
+
+@pytest.mark.parametrize("name", SEGMENTS)
+@pytest.mark.parametrize("new", [None, "", [], {}, ["x"], GONE, 7], ids=str)
+def test_a_bad_entry_in_the_segments_of_a_corpus_costs_that_entry(name, new, tmp_path):
+    """Whatever stands in the place of a segment, of a word, or of a part of one."""
+    files, (end, to_segments, words_key) = fixtures.of(name).files, SEGMENTS[name]
+    path = next(path for path in files if path.endswith(end))
+    content = json.loads(files[path])
+    segments = reduce(getitem, to_segments, content)
+    segments += deepcopy(segments)  # who is harmed once is still there
+
+    def read(content, number):
+        texts = {path: text for path, text in files.items() if path.endswith(".json")}
+        texts[path] = json.dumps(content).encode()
+        return all_words(corpora.get(name)(fixtures.Fixture(texts, {}).write(tmp_path / str(number))))
+
+    intact, counted, items = read(content, "intact")
+    for number, (way, cost) in enumerate(places(segments, words_key)):
+        if new == 7 and way[-1] in ("speaker", "session_id"):
+            continue  # that is another one
+        said, dropped, found_now = read(changed(content, to_segments + way, new), number)
+        assert intact.keys() <= said.keys(), way
+        assert sum((intact[each] - said[each]).total() for each in intact) <= cost, way
+        if any(said[each].total() < intact[each].total() and "7" not in said[each] for each in intact):
+            nothing_is_there = (new is GONE and isinstance(way[-1], int)) or (way[-1] == words_key and new == [])
+            assert any(dropped[each] > counted[each] for each in intact) or found_now > items or nothing_is_there, way
 
 
 def truncate(files, path, rng):

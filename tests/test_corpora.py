@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from collections import Counter
 
 import fixtures
 import numpy as np
@@ -236,6 +237,55 @@ def test_speakers_that_cannot_be_placed_are_told(tmp_path, name, path, content, 
     (conversation,) = corpus.find()
     with pytest.raises(BadInputError, match=f"unknown speakers: .*{expected}"):
         corpus.transcript(conversation)
+
+
+def test_segments_without_a_session_are_told_and_cost_no_other(tmp_path):
+    fixture = fixtures.of("oto_speech")
+    segments = [{"speaker": "speaker_0", "words": "hi"}, "x", *json.loads(fixture.files["seglst.json"])]
+    fixtures.Fixture({"seglst.json": json.dumps(segments).encode()}, {}).write(tmp_path)
+    corpus = corpora.get("oto_speech")(tmp_path)
+    problem, *conversations = corpus.find()
+    assert (problem.source, problem.reason) == ("seglst.json", "segments without a session")
+    assert problem.detail.startswith("2 segments") and [c.id for c in conversations] == ["3f2a", "77b1", "gone"]
+    assert len(corpus.transcript(conversations[0]).words) == 3
+
+
+def test_the_speakers_of_miami_are_the_two_with_the_most_utterances(tmp_path):
+    """Not those who speak for the longest time."""
+    rows = [("ann", 0.0, 0.1), ("ben", 0.2, 0.3), ("ann", 0.4, 0.5), ("ben", 0.6, 0.7), ("aaa", 1.0, 9.0)]
+    text = "".join(f"{start}|{end}|{who}|ENG|so\n" for who, start, end in rows)
+    fixtures.Fixture({"herring06.tr": text.encode()}, {}).write(tmp_path)
+    corpus = corpora.get("miami")(tmp_path)
+    (conversation,) = corpus.find()
+    transcript = corpus.transcript(conversation)
+    assert [(w.channel, w.start_s) for w in transcript.words] == [(0, 0.0), (0, 0.4), (1, 0.2), (1, 0.6)]
+    assert transcript.others.tolist() == [[1.0, 9.0]]
+
+
+@pytest.mark.parametrize("bad", ["Infinity", "-Infinity", "NaN", "null", '"x"', "{}"])
+@pytest.mark.parametrize("end", ["start", "end"])
+def test_voice_activity_of_seamless_without_times_is_left_out(bad, end, tmp_path):
+    fixture = fixtures.of("seamless")
+    name = next(name for name in fixture.files if name.endswith("V03_S0098_I00000902_P0901.json"))
+    vad = json.dumps([{"start": 0.6, "end": 0.7} | {end: "?"}, None, {}, {"start": 0.1, "end": 0.5}])
+    files = {path: content for path, content in fixture.files.items() if "I00000902" in path and ".json" in path}
+    files[name] = f'{{"metadata:vad": {vad}}}'.replace('"?"', bad).encode()
+    settings = {"vad.backend": "transcript", "annotations_only": True}
+    root = fixtures.Fixture(files, {}).write(tmp_path / "in")
+    row = annotated("seamless", root, tmp_path / "out", {"speech": "vad"}, **settings)["V03_S0098_I00000902"]
+    assert row["activity"] == [[[0.1, 0.5]], []] and row["duration_s"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("new", "reason"), [({"a": 1}, "word without text"), (["so"], "word without text"), (7, None), (" [so] ", None)]
+)
+def test_text_that_is_no_text_in_full_duplex_bench(new, reason, tmp_path):
+    said = [{"text": new, "timestamp": [0.0, 0.5]}, "so", {"text": "[UH]", "timestamp": [1.0, 1.5]}]
+    fixtures.Fixture({"a/1/transcription.json": json.dumps({"chunks": said}).encode()}, {}).write(tmp_path)
+    corpus = corpora.get("full_duplex_bench")(tmp_path)
+    transcript = corpus.transcript(next(corpus.find()))
+    assert [w.text for w in transcript.words] == [*([] if reason else [str(new).strip(" []")]), "UH"]
+    assert transcript.dropped == Counter(["word without times", *([reason] if reason else [])])
 
 
 def test_shards_that_are_not_unpacked_are_named(tmp_path):

@@ -2,12 +2,16 @@
 
 import io
 import os
+import resource
+import signal
+import socket
 import subprocess
 import sys
 import time
 from functools import cache
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -18,6 +22,7 @@ from support import write_wav
 from segkit import corpora
 from segkit.audio import Recording
 from segkit.decoding import decoders, scratch
+from segkit.decoding.ffmpeg import _Lane
 from segkit.decoding.probe import probe
 from segkit.errors import BadInputError
 from segkit.schemas import Conversation, Problem, Track
@@ -31,9 +36,11 @@ LOSSY = {
     *("GSM610", "IMA_ADPCM", "MS_ADPCM", "G721_32", "G723_24", "G723_40", "NMS_ADPCM_16", "NMS_ADPCM_24"),
     *("NMS_ADPCM_32", "VORBIS", "OPUS", "MPEG_LAYER_III"),
 }
-LAST_BLOCK = {"GSM610": 640, "IMA_ADPCM": 4089, "MS_ADPCM": 4100, "ULAW": 1, "ALAW": 1} | {
-    coding: 160 for coding in LOSSY if coding.startswith(("NMS", "G72"))
-}
+LAST_BLOCK = (
+    {"GSM610": 640, "IMA_ADPCM": 4089, "MS_ADPCM": 4100, "ULAW": 1, "ALAW": 1}
+    | {coding: 160 for coding in LOSSY if coding.startswith(("NMS", "G72"))}
+    | {"VORBIS": 1024, "MPEG_LAYER_III": 2304}
+)
 """Frames: codecs fill it up."""
 
 
@@ -339,6 +346,78 @@ def test_a_file_that_takes_too_long_is_left(tmp_path, monkeypatch, name):
         read_all(tmp_path / name, max_decoding_s=3)
 
 
+def test_a_path_is_never_an_address(tmp_path, monkeypatch):
+    """FFmpeg would take the relative path http:/127.0.0.1:PORT/a.m4a for one, and 12:30.m4a for a protocol."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.2)
+        place = tmp_path / "http:" / f"127.0.0.1:{server.getsockname()[1]}"
+        place.mkdir(parents=True)
+        encode(tmp_path / "a.m4a", "aac", "ipod").rename(place / "12:30.m4a")
+        monkeypatch.chdir(tmp_path)
+        assert probe((place / "12:30.m4a").relative_to(tmp_path)).frames > 190_000
+        with pytest.raises(TimeoutError):
+            server.accept()
+
+
+def test_two_streams_of_which_one_ends_early(tmp_path, monkeypatch):
+    """The rest of the other is not kept in memory, and what comes too late does not move the rest."""
+    monkeypatch.setattr("segkit.decoding.ffmpeg.AHEAD_S", 2)
+    most = []
+    hand_over = _Lane.hand_over
+    monkeypatch.setattr(_Lane, "hand_over", lambda lane, n: most.append(lane.ready) or hand_over(lane, n))
+    path, rate_hz = tmp_path / "a.mkv", 8000
+    with av.open(str(path), "w") as container:
+        lanes = [container.add_stream("pcm_s16le", rate=rate_hz, layout="mono") for _ in range(2)]
+        for second in range(20):
+            for i, lane in enumerate(lanes[: 1 if second >= 4 else 2]):
+                samples = np.full((1, rate_hz), 1000 * (i + 1) + second, np.int16)
+                frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
+                frame.rate, frame.pts = rate_hz, second * rate_hz
+                container.mux(lane.encode(frame))
+    _, found = read_all(path)
+    assert found.shape == (2, 20 * rate_hz) and max(most) <= 4 * rate_hz
+    seconds = np.rint(found[:, rate_hz // 2 :: rate_hz] * 32768)
+    assert seconds[0].tolist() == [1000 + second for second in range(20)]
+    assert seconds[1].tolist() == [2000, 2001, 2002, 2003, *[0] * 16]
+
+
+@pytest.mark.parametrize("claimed, whole", [(0x7FFFF000, True), (0x80000000, True), (3_000_000_000, False)])
+def test_a_long_wav_that_is_cut_is_told_from_one_of_unknown_length(tmp_path, claimed, whole):
+    data = bytearray(write_wav(tmp_path / "a.wav", tones(2, 8000, 2), 8000).read_bytes())
+    at = data.index(b"data") + 4
+    data[4:8], data[at : at + 4] = (claimed + 36).to_bytes(4, "little"), claimed.to_bytes(4, "little")
+    (tmp_path / "a.wav").write_bytes(data)
+    if whole:
+        assert read_all(tmp_path / "a.wav")[0].notes == []
+    else:
+        with pytest.raises(BadInputError, match="truncated audio"):
+            read_all(tmp_path / "a.wav")
+
+
+def test_a_sound_by_the_suffix_of_bare_samples(tmp_path):
+    path = write_wav(tmp_path / "a.wav", tones(1, 8000, 2), 8000).rename(tmp_path / "a.raw")
+    assert read_all(path)[1].shape == (2, 8000)
+
+
+@pytest.mark.parametrize("name", ["a.mp3", "a.ogg"])
+def test_where_reading_begins_does_not_matter(tmp_path, name):
+    """After seeking in these, libsndfile gives other samples, and python-soundfile seeks after every block."""
+    path, rate_hz = tmp_path / name, 8000
+    noise = np.random.default_rng(0).normal(0, 0.1, (rate_hz * 40, 1))
+    with soundfile.SoundFile(path, "w", rate_hz, 1) as out:
+        for begin in range(0, len(noise), 4000):  # it cannot write much Vorbis at once
+            out.write(noise[begin : begin + 4000])
+    recording = Recording([Track(path)])
+    whole = np.concatenate(list(recording.blocks(rate_hz, 12_345)), axis=1)
+    again = np.concatenate(list(recording.blocks(rate_hz, 40_000)), axis=1)
+    assert np.array_equal(whole, again)
+    for start_s in np.linspace(0.1, 38, 60):
+        first = round(start_s * rate_hz)
+        assert np.array_equal(recording.window(start_s, start_s + 0.25, rate_hz), whole[:, first : first + 2000])
+    at_once, _ = soundfile.read(path, dtype="float32")
+    assert np.abs(whole[0] - at_once).max() <= 2.0**-16 + 1e-7
+
+
 def test_a_playlist_is_no_recording(tmp_path):
     """It could name any file or address."""
     write_wav(tmp_path / "other.wav", tones(1, 8000, 2), 8000)
@@ -370,13 +449,50 @@ def test_a_file_is_decoded_once(tmp_path, monkeypatch, own_scratch):
     assert list(scratch.folder().iterdir()) == []
 
 
-def test_decoded_files_are_bounded_in_number(tmp_path, monkeypatch, own_scratch):
-    monkeypatch.setattr(scratch, "LIMIT_BYTES", 2_000_000)  # four seconds are 768 kB
+def test_decoded_files_take_half_of_the_disk_at_most(tmp_path, monkeypatch, own_scratch):
+    def disk_of_4_mb(folder):
+        return SimpleNamespace(free=4_000_000 - sum(path.stat().st_size for path in Path(folder).iterdir()))
+
+    monkeypatch.setattr("segkit.decoding.scratch.shutil.disk_usage", disk_of_4_mb)
     with scratch.held():
         for i in range(5):
-            read_all(encode(tmp_path / f"{i}.m4a", "aac", "ipod"))
+            read_all(encode(tmp_path / f"{i}.m4a", "aac", "ipod"))  # four seconds are 768 kB
             assert sum(path.stat().st_size for path in scratch.folder().iterdir()) <= 2_000_000
         assert len(list(scratch.folder().iterdir())) == 2
+
+
+def test_processes_that_remove_each_others_files_read_theirs(tmp_path):
+    """Each of three has room for one file, and reads three in turn."""
+    names = [str(encode(tmp_path / f"{i}.m4a", "aac", "ipod")) for i in range(3)]
+    script = f"""
+import sys
+from pathlib import Path
+from segkit.audio import Recording
+from segkit.decoding import scratch
+from segkit.schemas import Track
+scratch.MAX_SHARE = 0.0
+for i in range(40):
+    recording = Recording([Track(Path({names!r}[(i + int(sys.argv[1])) % 3]))])
+    assert recording.window(1, 1.1, 48_000).any()
+"""
+    env = os.environ | {"TMPDIR": str(tmp_path)}
+    runs = [subprocess.Popen([sys.executable, "-c", script, str(i)], env=env, stderr=subprocess.PIPE) for i in range(3)]
+    said = [run.communicate()[1].decode() for run in runs]
+    assert [run.returncode for run in runs] == [0, 0, 0], said
+
+
+def test_a_full_disk_is_not_the_fault_of_the_file(tmp_path, own_scratch):
+    path = encode(tmp_path / "a.m4a", "aac", "ipod")
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    blocked = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit[1]))
+    try:
+        with pytest.raises(BadInputError, match=r"file cannot be opened: a\.m4a cannot be decoded to"):
+            probe(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, blocked)
+    assert probe(path).frames > 190_000
 
 
 def test_what_a_killed_process_leaves_goes_when_the_next_one_begins(tmp_path):
@@ -438,17 +554,17 @@ def test_300_mutated_files(tmp_path):
 
 @pytest.mark.parametrize("corpus", ["stereo", "mono"])
 def test_audio_under_a_suffix_of_nothing_is_named(tmp_path, corpus):
-    for name in ("call.bin", "noname", "deep/call.x", "good.WAV"):
+    for name in ("call.bin", "noname", "deep/call.x", "good.WAV", "video.wav", ".git/hidden"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         write_wav(tmp_path / f"{name}.wav", tones(1, 8000, 2), 8000).rename(tmp_path / name)
-    encode(tmp_path / "video.dat", "aac", "mp4")
-    for name, content in {
-        "a.x": b"text",
-        "b.npy": b"\x93NUMPY" + bytes(2000),
-        "call.txt": b"words",
-        ".hidden": b"",
-    }.items():
+    encode(tmp_path / "call.dat", "aac", "mp4")
+    encode(tmp_path / "video.mp4", "aac", "mp4")  # its sound is beside it
+    for name, content in {"a.x": b"text", "b.npy": b"\x93NUMPY", "call.txt": b"words", "notes.raw": b"words"}.items():
         (tmp_path / name).write_bytes(content)
+    (tmp_path / "dead.bin").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "pipe.x")
     found = list(corpora.get(corpus)(tmp_path).find())
-    assert [each.id for each in found if isinstance(each, Conversation)] == ["good"]
+    conversations = {each.id: each.audio[0].name for each in found if isinstance(each, Conversation)}
+    assert conversations == {"good": "good.WAV", "video": "video.wav"}
     problems = {each.source: each.reason for each in found if isinstance(each, Problem)}
-    assert problems == dict.fromkeys(["call.bin", "noname", "deep/call.x", "video.dat"], "suffix is not of audio")
+    assert problems == dict.fromkeys(["call.bin", "noname", "deep/call.x", "call.dat"], "suffix is not of audio")

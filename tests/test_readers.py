@@ -220,6 +220,14 @@ def test_a_textgrid_that_is_cut_off_is_counted(tmp_path):
     assert found(transcript) == expected(GOOD[:3]) and transcript.dropped == {"word that cannot be read": 1}
 
 
+@pytest.mark.parametrize("form", [as_textgrid, as_short_textgrid])
+def test_a_number_may_begin_with_its_point(form, tmp_path):
+    path = tmp_path / "a.TextGrid"
+    path.write_text(form(GOOD).replace("0.5", ".5").replace("0.75", "+.75"))
+    transcript = of_labels(path)
+    assert found(transcript) == expected(GOOD) and not transcript.dropped
+
+
 def test_a_circle_in_elan_ends(tmp_path):
     refs = "".join(
         f'<ANNOTATION><REF_ANNOTATION ANNOTATION_ID="{a}" ANNOTATION_REF="{b}"><ANNOTATION_VALUE>x</ANNOTATION_VALUE>'
@@ -241,6 +249,45 @@ def test_subtitles_without_html_and_with_names_before_the_text(tmp_path):
         "WEBVTT\n\n00:01.200 --> 00:02.500 align:start\n<v.loud A>Note: so</v>\n\n00:03.000 --> 00:04.000\nB: yes\n"
     )
     assert found(of_labels(tmp_path / "a.vtt")) == [(0, "Note: so", 1.2, 2.5), (1, "yes", 3.0, 4.0)]
+
+
+@pytest.mark.parametrize("between", ["", "\n\nNOTE 1 --> 2\n\nNOTE\nx --> y\n"])
+@pytest.mark.parametrize("damaged", [False, True])
+def test_arrows_that_are_no_times_are_no_cues(between, damaged, tmp_path):
+    first, name = "[A]: from x --> y\nso: --> why" if not between else "[A]: so", "a.vtt" if between else "a.srt"
+    second = "00:00:0x,000 --> 00:00:04,000" if damaged else "00:00:03,000 --> 00:00:04,000"
+    text = f"1\n00:00:01,200 --> 00:00:02,500\n{first}\n{between}\n2\n{second}\n[B]: yes\n"
+    text = "WEBVTT\n\n" + text.replace(",", ".") if between else text
+    (tmp_path / name).write_text(text)
+    transcript = of_labels(tmp_path / name)
+    assert [w.channel for w in transcript.words] == [0, 1][: 2 - damaged]
+    assert transcript.dropped == ({"utterance that cannot be read": 1} if damaged else {})
+
+
+@pytest.mark.parametrize(
+    ("name", "both"),
+    [
+        ("a.srt", "[A]: hi\nyou\n[B]: yes"),
+        ("a.srt", "A: hi\nyou\nB: yes"),
+        ("a.vtt", "<v A>hi\nyou</v>\n<v B>yes</v>"),
+        ("a.vtt", "<v A>hi you</v> <v.loud B><i>yes</i>"),
+    ],
+)
+def test_two_speakers_in_one_cue_say_what_is_theirs(name, both, tmp_path):
+    """A line that begins like a name of nobody is text."""
+    one = both.replace("hi", "so").replace("yes", "no").replace("you", "then: we")
+    text = f"00:00:01.000 --> 00:00:02.000\n{both}\n\n2\n00:00:03.000 --> 00:00:04.000\n{one}\n\n"
+    text += f"3\n00:00:05.000 --> 00:00:06.000\n{as_turn(name, both)}\n"
+    (tmp_path / name).write_text("WEBVTT\n\n" + text if name == "a.vtt" else "1\n" + text)
+    transcript = of_labels(tmp_path / name)
+    said = [(0, "hi you", 1.0, 2.0), (0, "so then: we", 3.0, 4.0)]
+    assert found(transcript) == [*said, (1, "no", 3.0, 4.0), (1, "ok", 5.0, 6.0), (1, "yes", 1.0, 2.0)]
+    assert not transcript.dropped
+
+
+def as_turn(name, both):
+    """A cue of B alone, in the form of another cue."""
+    return "<v B>ok" if name == "a.vtt" else "[B]: ok" if both.startswith("[") else "B: ok"
 
 
 # --- which label is which channel

@@ -152,3 +152,14 @@ def test_a_recogniser_that_fails_costs_the_words_for_now(recordings, tmp_path, m
     assert record.problems.counts == {"speech recognition failed": 1}
     assert record.recordings.used == 1
     assert run(job).problems.counts == {}  # it is tried again
+
+
+def test_words_are_heard_where_those_of_the_corpus_cannot_be_read(recordings, tmp_path):
+    root = tmp_path / "corpus"
+    samples, rate_hz = soundfile.read(recordings[0], frames=10 * 8000)
+    write_wav(root / "call.wav", samples, rate_hz)
+    (root / "call.json").write_text("[[")
+    job = make_job((root, None), tmp_path / "out", corpus="stereo", asr__model=f"whisperx:{TINY}", **QUICK)
+    assert run(job).problems.counts == {"unreadable transcript": 1}
+    (found,) = pq.read_table(sorted(job.folder.annotations.glob("*.parquet"))).to_pylist()
+    assert len(found["words"]) > 5 and found["words_source"].startswith("whisperx:")

@@ -197,6 +197,37 @@ def test_backwards_and_one_outside_cost_one_word_each():
         words.fill(row, Transcript([Word(0, "late", 50.0, 51.0)]))
 
 
+NEAR, FAR = [[1.0, 2.0], [3.0, 4.0]], [[50.0, 51.0], [52.0, 53.0]]
+
+
+@pytest.mark.parametrize(
+    ("said", "speech", "reason"),
+    [
+        (NEAR, (NEAR, NEAR), None),
+        (NEAR, (NEAR, [*NEAR, FAR[0]]), None),  # one of five
+        (NEAR, (NEAR, [[9.0, 99.0]]), None),  # begins before the end of what was recorded
+        (FAR, (NEAR, FAR), "words outside the recording"),
+        (FAR, (FAR, FAR), "words outside the recording"),
+        (NEAR, (NEAR, FAR), "speech outside the recording"),
+        ([], (FAR[:1], []), "speech outside the recording"),
+        ([], (NEAR, NEAR), None),
+        ([], ([], []), None),
+    ],
+)
+def test_a_transcript_of_another_recording_does_not_say_who_speaks(said, speech, reason):
+    row = {"duration_s": 10.0, "activity": None, "words": None}
+    first, second = (np.array(track).reshape(-1, 2) for track in speech)
+    transcript = Transcript([Word(0, "so", a, b) for a, b in said], activity=(first, second))
+    if reason is None:
+        words.fill(row, transcript)
+        assert row["activity"] == [[[a, min(b, 10.0)] for a, b in track if a < 10] for track in speech]
+        assert (row["words"] is None) == (not said)
+    else:
+        with pytest.raises(BadInputError, match=reason):
+            words.fill(row, transcript)
+        assert row["activity"] is row["words"] is None
+
+
 @pytest.mark.parametrize("content", ["[]", '{"segments": []}', '[{"speaker": "A", "word": "2266"}]'])
 def test_a_transcript_without_a_word(content, tmp_path):
     place(tmp_path, a_wav=None, a_json=content)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
-from segkit.audio import EXTENSIONS
+from segkit.audio import EXTENSIONS, VIDEO
 from segkit.decoding.probe import holds_audio
 from segkit.errors import BadInputError, UsageError
 from segkit.schemas import Conversation, Problem, Track, Transcript
@@ -20,24 +20,11 @@ from segkit.settings import Settings, setting
 MIN_ZEROS_OF_UTF16 = 0.2
 """Text that has more zeros than that among the first or among the second bytes of all pairs is UTF-16."""
 OTHERS = frozenset(
-    {
-        *(
-            ".csv",
-            ".gz",
-            ".htm",
-            ".html",
-            ".jpeg",
-            ".jpg",
-            ".json",
-            ".jsonl",
-            ".log",
-            ".md",
-            ".parquet",
-            ".pdf",
-            ".png",
-        ),
-        *(".py", ".sh", ".tgz", ".tsv", ".txt", ".xlsx", ".xml", ".yaml", ".yml", ".zip"),
-    }
+    (
+        *(".ckpt", ".csv", ".gz", ".htm", ".html", ".jpeg", ".jpg", ".json", ".jsonl", ".lab", ".log", ".md", ".npy"),
+        *(".npz", ".parquet", ".pdf", ".pkl", ".png", ".pt", ".py", ".safetensors", ".sh", ".tar", ".tgz", ".tsv"),
+        *(".txt", ".xlsx", ".xml", ".yaml", ".yml", ".zip"),
+    )
 )
 """Suffixes of files in which nobody would look for audio."""
 OWN = "Your own recordings; there is nothing to download."
@@ -171,10 +158,16 @@ def audio_below(root: Path, beside: Collection[str] = ()) -> Iterator[tuple[str,
         name, suffix = path.relative_to(root), path.suffix.lower()
         if suffix in EXTENSIONS:
             by_id[name.with_suffix("").as_posix()].append(path)
-        elif suffix not in OTHERS and suffix not in beside and not path.name.startswith(".") and holds_audio(path):
+        elif suffix not in OTHERS | {*beside} and not _is_hidden(name) and holds_audio(path):
             detail = f"{path.name} holds audio. Rename it to a suffix of audio, whichever: .wav, for example"
             yield Problem(name.as_posix(), "suffix is not of audio", detail)
-    yield from sorted(by_id.items())
+    for recording_id, paths in sorted(by_id.items()):
+        sound = [path for path in paths if path.suffix.lower() not in VIDEO]  # that of a video is often beside it
+        yield recording_id, sound if len(sound) == 1 else paths
+
+
+def _is_hidden(name: Path) -> bool:
+    return any(part.startswith(".") for part in name.parts)
 
 
 def read_text(path: Path, reason: str = "unreadable transcript") -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from segkit.corpora.base import Corpus, files_below, read_json, reading
 from segkit.corpora.candor import Candor
+from segkit.corpora.readers import fields_of
 from segkit.schemas import Conversation, Problem, Track, Transcript
 from segkit.settings import Settings, setting
 
@@ -86,15 +87,15 @@ ROOT/any/depth/candor_turn_taking/1/        or another set, another number
                     last_s = max((word.end_s for word in transcript.words), default=0.0)
                     transcript.span_s = min(float(content[0]["timestamp"][1]), last_s), last_s
                     continue
-                for chunk in _chunks(content):
+                for chunk in map(fields_of, _chunks(content)):
                     match chunk.get("timestamp"):
                         case [start_s, end_s]:
                             pass
                         case _:
                             start_s = end_s = None
-                    text = str(chunk.get("text") or "").strip(
-                        " []"
-                    )  # the brackets of [UH] and [UM] are CrisperWhisper's
+                    text = chunk.get("text")
+                    if isinstance(text, str):
+                        text = text.strip(" []")  # CrisperWhisper writes [UH] and [UM]
                     transcript.add(int(path.name.endswith("output.json")), text, start_s, end_s)
         return transcript
 

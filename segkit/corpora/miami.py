@@ -69,7 +69,7 @@ ROOT/any/depth/
             )
 
     def transcript(self, conversation: Conversation) -> Transcript | None:
-        """Utterances; the two speakers who say most are channel 0 and 1 in the order of the alphabet."""
+        """Utterances; the two speakers with the most of them are channel 0 and 1 in the order of the alphabet."""
         for path in conversation.transcripts:
             return read_utterances(path)
         return None
@@ -88,13 +88,14 @@ def read_utterances(path: Path) -> Transcript:
     by_speaker: dict[str, Transcript] = defaultdict(lambda: Transcript(unit="utterance"))
     for start, end, speaker, _, text in rows:
         by_speaker[speaker.strip()].add(0, text, start, end)
-    longest = sorted(by_speaker, key=lambda speaker: -len(by_speaker[speaker].words))
-    if len(longest) < 2:
-        raise BadInputError("unknown speakers", f"{path.name}: found {longest[0]!r} only, expected two speakers")
-    spans = [[(w.start_s, w.end_s) for w in by_speaker[each].words] for each in [*sorted(longest[:2]), *longest[2:]]]
+    most_often = sorted(by_speaker, key=lambda speaker: -len(by_speaker[speaker].words))
+    if len(most_often) < 2:
+        raise BadInputError("unknown speakers", f"{path.name}: found {most_often[0]!r} only, expected two speakers")
+    both = sorted(most_often[:2])
+    spans = [[(w.start_s, w.end_s) for w in by_speaker[each].words] for each in [*both, *most_often[2:]]]
     first, second, *others = (np.array(each, np.float64).reshape(-1, 2) for each in spans)
     transcript = Transcript(unit="utterance", activity=(first, second), others=np.concatenate([first[:0], *others]))
-    for channel, speaker in enumerate(sorted(longest[:2])):
+    for channel, speaker in enumerate(both):
         transcript.dropped += by_speaker[speaker].dropped
         for word in by_speaker[speaker].words:
             if text := spoken(word.text):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from segkit.corpora.base import Corpus, files_below, read_json, reading
-from segkit.corpora.readers import Entry
+from segkit.corpora.readers import NOTHING, Entry, fields_of, label_of
 from segkit.corpora.transcripts import filled
 from segkit.errors import BadInputError
 from segkit.schemas import Conversation, Problem, Transcript
@@ -47,8 +47,12 @@ ROOT/any/depth/
                 audio[path.stem].append(path)
             elif path.name == LABELS:
                 try:
-                    for session in read_labels(path):
-                        texts[session].append(path)
+                    for session, segments in read_labels(path).items():
+                        if session is None:
+                            detail = f"{len(segments)} segments without a session_id are left out"
+                            yield Problem(path.relative_to(self.root).as_posix(), "segments without a session", detail)
+                        else:
+                            texts[session].append(path)
                 except BadInputError as error:
                     yield Problem(str(path.relative_to(self.root)), "unreadable table", error.detail)
             else:
@@ -67,33 +71,44 @@ ROOT/any/depth/
         for path in conversation.transcripts:
             with reading(path):
                 segments = read_labels(path)[conversation.id]
-                labels = sorted({str(segment["speaker"]) for segment in segments})
+                labels = sorted({label for segment in segments if (label := label_of(segment.get("speaker")))})
                 by_word = all(segment.get("word_alignment") for segment in segments)
                 said = [entry for segment in segments for entry in _entries(segment, by_word)]
             if len(labels) != 2:
-                raise BadInputError("unknown speakers", f"{path.name}: found {', '.join(labels)}, expected two")
-            return filled("word" if by_word else "utterance", [(labels.index(str(e.label)), e) for e in said])
+                found = ", ".join(labels) or "none"
+                raise BadInputError("unknown speakers", f"{path.name}: found {found}, expected two")
+            channels = {label: channel for channel, label in enumerate(labels)}
+            return filled("word" if by_word else "utterance", [(channels.get(str(e.label)), e) for e in said])
         return None
 
 
 def _entries(segment: dict[str, Any], by_word: bool) -> Iterator[Entry]:
-    label = str(segment["speaker"])
-    if by_word:
-        for text, start_s, end_s in segment["word_alignment"]:
-            yield Entry(label, text, start_s, end_s)
-    else:
+    label = label_of(segment.get("speaker"))
+    if not by_word:
         yield Entry(label, segment.get("words"), segment.get("start_time"), segment.get("end_time"))
+        return
+    words = segment["word_alignment"]
+    for word in words if isinstance(words, list) else [None]:
+        match word:
+            case [text, start_s, end_s]:
+                yield Entry(label, text, start_s, end_s)
+            case _:
+                yield NOTHING._replace(label=label)
 
 
 @lru_cache(maxsize=2)
-def read_labels(path: Path) -> dict[str, list[dict[str, Any]]]:
+def read_labels(path: Path) -> dict[str | None, list[dict[str, Any]]]:
     """The segments of all sessions, which are read once in each worker and not for each session.
+
+    Those that do not say their session are under None.
 
     Raises:
         BadInputError: it is not such a list.
     """
+    content = read_json(path)
+    if not isinstance(content, list):
+        raise BadInputError("unreadable transcript", f"{path.name}: expected a list of segments")
     by_session = defaultdict(list)
-    for segment in read_json(path):
-        with reading(path):
-            by_session[str(segment["session_id"])].append(segment)
+    for segment in map(fields_of, content):
+        by_session[label_of(segment.get("session_id"))].append(segment)
     return dict(by_session)

@@ -23,8 +23,10 @@ from segkit.errors import BadInputError, MissingExtraError
 SILENCE = {"", "#", "sil", "sp", "spn", "<eps>", "<p:>"}
 """Texts of intervals in which nothing is said, by Praat, Kaldi, the Montreal Forced Aligner and MAUS."""
 
-NAME = re.compile(r"(?:\[([^]]+)\]|([^\s:][^:]{0,40})):(?:\s+|$)")
-"""Who speaks, before the text of a cue; it is one only if most cues have one."""
+NAME = re.compile(r"^(?:\[([^]\n]+)\]|([^\s:][^:\n]{0,40})):(?:[^\S\n]+|$)", re.MULTILINE)
+"""Who speaks, before the text of a cue, or of a line of one; it is one only if most cues have one."""
+TIMING = re.compile(r"\s*[^\s:]*(?::[^\s:]+){1,2}\s*-->\s*[^\s:]*:\S")
+"""The line of a cue that holds its times, readable or not: `00:01.200 --> 00:0x.500`."""
 
 
 class Entry(NamedTuple):
@@ -76,11 +78,11 @@ def read_json_words(path: Path) -> Entries:
             if aligned and all(entry is NOTHING for entry in aligned):
                 raise ValueError('expected {"alignments": [["hi", [0.1, 0.3], "SPEAKER_MAIN"], ...]}')
             return Entries("word", aligned)
-        segments = [_fields(item) for item in (content["segments"] if isinstance(content, dict) else content)]
+        segments = [fields_of(item) for item in (content["segments"] if isinstance(content, dict) else content)]
         if segments and not any({"words", "word", "text"} & item.keys() for item in segments):
             raise ValueError('expected [{"speaker": "A", "word": "hi", "start": 0.1, "end": 0.3}, ...]')
         by_word = any({"words", "word"} & item.keys() for item in segments)
-        return Entries("word" if by_word else "utterance", list(_spoken(segments, "word" if by_word else "text")))
+        return Entries("word" if by_word else "utterance", list(said_in(segments, "word" if by_word else "text")))
 
 
 def _aligned(row: Any) -> Entry:
@@ -92,25 +94,34 @@ def _aligned(row: Any) -> Entry:
     return NOTHING
 
 
-def _spoken(segments: Iterable[dict[str, Any]], text: str) -> Iterator[Entry]:
+def said_in(segments: Iterable[dict[str, Any]], text: str = "word") -> Iterator[Entry]:
+    """What segments in the form of Whisper hold: `text` is "word" for their words, or "text".
+
+    One without a list of words gives one entry.
+    """
     for segment in segments:
         words = segment.get("words") if text == "word" else None
-        for item in map(_fields, words) if isinstance(words, list) else [segment]:
+        for item in map(fields_of, words) if isinstance(words, list) else [segment]:
             score = next((item[name] for name in ("score", "probability", "confidence") if name in item), None)
             label = item.get("speaker", segment.get("speaker"))
-            yield Entry(_label(label), item.get(text), item.get("start"), item.get("end"), score)
+            yield Entry(label_of(label), item.get(text), item.get("start"), item.get("end"), score)
 
 
-def _fields(item: Any) -> dict[str, Any]:
+def fields_of(item: Any) -> dict[str, Any]:
+    """An object of JSON; empty in the place of anything else."""
     return item if isinstance(item, dict) else {}
 
 
-def _label(value: Any) -> str | None:
+def label_of(value: Any) -> str | None:
+    """The name of a speaker, which may be a number; None if it is neither."""
     return str(value).strip() or None if isinstance(value, str | int) else None
 
 
 def read_cues(path: Path) -> Entries:
-    """Cues of SRT or WebVTT. The speaker is the voice, `<v Ann>`, or stands before the text: `[Ann]: `, `Ann: `."""
+    """Cues of SRT or WebVTT. The speaker is the voice, `<v Ann>`, or stands before the text: `[Ann]: `, `Ann: `.
+
+    What several speakers say in one cue has the times of that cue.
+    """
     try:
         from webvtt import WebVTT
         from webvtt.errors import MalformedCaptionError, MalformedFileError
@@ -123,16 +134,38 @@ def read_cues(path: Path) -> Entries:
             captions = WebVTT.from_buffer(text.split("\n"), path.suffix[1:].lower()).captions
         except (MalformedFileError, MalformedCaptionError) as error:
             raise ValueError(error) from None
-    unvoiced = [caption.text for caption in captions if not caption.voice]
-    named = 2 * sum(map(bool, map(NAME.match, unvoiced))) > len(unvoiced)
+    unvoiced = [NAME.match(caption.text) for caption in captions if not caption.voice]
+    names = {match[1] or match[2] for match in unvoiced if match}
+    if 2 * sum(map(bool, unvoiced)) <= len(unvoiced):
+        names = set()
     entries = []
     for caption in captions:
-        speaker, said = caption.voice, caption.text
-        if named and not speaker and (match := NAME.match(said)):
-            speaker, said = match[1] or match[2], said[match.end() :]
-        times = (time.in_milliseconds() / 1000 for time in (caption.start_time, caption.end_time))
-        entries.append(Entry(_label(speaker), unescape(" ".join(said.split())), *times))
-    return Entries("utterance", entries, lost=text.count("-->") - len(captions))
+        times = [time.in_milliseconds() / 1000 for time in (caption.start_time, caption.end_time)]
+        for speaker, said in _turns(caption, names):
+            entries.append(Entry(label_of(speaker), unescape(" ".join(said.split())), *times))
+    return Entries("utterance", entries, sum(map(bool, map(TIMING.match, text.split("\n")))) - len(captions))
+
+
+def _turns(caption: Any, names: set[str]) -> Iterator[tuple[str | None, str]]:
+    """Who says what in a cue of webvtt-py.
+
+    Args:
+        caption: the cue.
+        names: who speaks first in a cue; empty if cues have no names. A later line begins what another one says if it
+            begins with one of them, or with a name in brackets.
+    """
+    if caption.voice:
+        voices = caption.VOICE_SPAN_PATTERN.split(caption.raw_text)[1:]
+        for speaker, said in zip(voices[::2], voices[1::2], strict=True):
+            yield speaker, type(caption)(text=said).text
+        return
+    text = caption.text
+    starts = [match for match in NAME.finditer(text) if names and (match[1] or match[2] in names)]
+    if not starts or starts[0].start() > 0:
+        yield None, text
+        return
+    for match, end in zip(starts, [*(each.start() for each in starts[1:]), len(text)], strict=True):
+        yield match[1] or match[2], text[match.end() : end]
 
 
 def read_textgrid(path: Path) -> Entries:
@@ -142,7 +175,8 @@ def read_textgrid(path: Path) -> Entries:
     """
     parts = re.split(r'"((?:[^"]|"")*)"', read_text(path))
     strings = [part.replace('""', '"') for part in parts[1::2]]
-    numbers = [[word for word in part.split() if re.match(r"[-+]?\d", word)] for part in parts[::2]]  # before a string
+    before = [part.split() for part in parts[::2]]  # what stands before each string
+    numbers = [[word for word in words if re.match(r"[-+]?\.?\d", word)] for words in before]
     with reading(path):
         if strings[:2] != ["ooTextFile", "TextGrid"]:
             raise ValueError("expected a TextGrid of text; in Praat: Save as text file")

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from segkit.corpora.base import Corpus, doubled, files_below, read_json, reading
+from segkit.corpora.readers import fields_of, said_in, sum_s
 from segkit.schemas import Conversation, Intervals, Problem, Track, Transcript
 from segkit.settings import Settings, setting
 
@@ -97,17 +98,17 @@ ROOT/any/depth/
             with reading(path):
                 if "metadata:transcript" not in content:  # the recogniser was not run on both
                     return None if transcript.activity is None else Transcript(activity=transcript.activity)
-                for word in (word for segment in content["metadata:transcript"] for word in segment["words"]):
-                    transcript.add(channel, word.get("word"), word.get("start"), word.get("end"), word.get("score"))
+                for entry in said_in(map(fields_of, content["metadata:transcript"])):
+                    transcript.add(channel, *entry[1:])
         return transcript
 
 
 def _voice_activity(path: Path, content: Any) -> Intervals:
-    """The intervals of `metadata:vad`, without those that end before they start."""
+    """The intervals of `metadata:vad`, without those that have no finite times or end before they start."""
     with reading(path):
-        found = [(each["start"], each["end"]) for each in content["metadata:vad"]]
-        intervals: Intervals = np.array(found, np.float64).reshape(-1, 2)
-    return intervals[intervals[:, 0] <= intervals[:, 1]]
+        found = [(sum_s(each.get("start")), sum_s(each.get("end"))) for each in map(fields_of, content["metadata:vad"])]
+    intervals: Intervals = np.array(found, np.float64).reshape(-1, 2)  # None is NaN
+    return intervals[np.isfinite(intervals).all(axis=1) & (intervals[:, 0] <= intervals[:, 1])]
 
 
 def _track(person: str, files: dict[str, list[Path]]) -> Track:

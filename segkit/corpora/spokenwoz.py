@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from segkit.corpora.base import Corpus, files_below, read_json, reading
-from segkit.corpora.readers import Entry, sum_s
+from segkit.corpora.readers import Entry, fields_of, label_of, sum_s
 from segkit.corpora.transcripts import filled, of_labels
 from segkit.errors import BadInputError
 from segkit.schemas import Conversation, Problem, Transcript
@@ -22,7 +22,7 @@ from segkit.schemas import Conversation, Problem, Transcript
 # The archives were packed on a Mac: beside each file there may be another one, `._MUL0001.wav`, that holds no audio.
 FILE = re.compile(r"(?P<call>(MUL|SNG)\d{4})\.(wav|json)")
 TABLE = "data.json"
-PARTIES = {"user": 0, "system": 1}
+PARTIES: dict[str | int | None, int] = {"user": 0, "system": 1}
 
 
 class SpokenWoz(Corpus):
@@ -65,16 +65,17 @@ ROOT/any/depth/
             if path.name != TABLE:
                 return of_labels(path)
             with reading(path):
-                words = [
-                    (turn["tag"], word) for turn in read_table(path)[conversation.id]["log"] for word in turn["words"]
-                ]
-                return filled("word", [(PARTIES.get(party), _entry(party, word)) for party, word in words])
+                turns = map(fields_of, read_table(path)[conversation.id]["log"])
+                said = [entry for turn in turns for entry in _entries(turn)]
+                return filled("word", [(PARTIES.get(entry.label), entry) for entry in said])
         return None
 
 
-def _entry(party: str, word: dict[str, Any]) -> Entry:
-    start_s, end_s = (sum_s(word.get(name), per_second=1000) for name in ("BeginTime", "EndTime"))
-    return Entry(party, word.get("Word"), start_s, end_s)
+def _entries(turn: dict[str, Any]) -> Iterator[Entry]:
+    party, words = label_of(turn.get("tag")), turn.get("words")
+    for word in map(fields_of, words if isinstance(words, list) else [None]):
+        start_s, end_s = (sum_s(word.get(name), per_second=1000) for name in ("BeginTime", "EndTime"))
+        yield Entry(party, word.get("Word"), start_s, end_s)
 
 
 @lru_cache(maxsize=2)

@@ -11,13 +11,13 @@ from desphere import DesphereError, transcode_bytes
 from numpy.typing import NDArray
 from soundfile import SoundFile, SoundFileError
 
-from segkit.decoding.headers import head, is_mpeg, knows_its_length, missing_frames
+from segkit.decoding.headers import head, is_mpeg, knows_its_length, missing_frames, open_sound
 from segkit.decoding.limits import check_header, check_length, within
 from segkit.errors import BadInputError
 from segkit.settings import AudioSettings
 
 BLOCK_FRAMES = 1 << 17
-MORE_THAN_16_BITS = "MPEG", "VORBIS", "OPUS", "FLOAT", "DOUBLE", "PCM_24", "PCM_32", "ALAC", "DWVW_24"
+MORE_THAN_16_BITS = "FLOAT", "DOUBLE", "PCM_24", "PCM_32", "ALAC", "DWVW_24"
 
 
 class Cannot(Exception):
@@ -77,19 +77,34 @@ def decoders_of(path: Path, anew: bool = False) -> list[Callable[[Path], Abstrac
 
 def _write(path: Path, source: Source, wav: Path, settings: AudioSettings) -> None:
     check_header(path, source, settings)
-    with SoundFile(wav, "w", source.samplerate, source.channels, source.subtype, format="RF64") as out:
+    held = 0
+    with _writing(wav):
+        out = SoundFile(wav, "w", source.samplerate, source.channels, source.subtype, format="RF64")
+    with out:
         for block in within(source.blocks(), path, settings):
-            out.write(block)
-            check_length(path, out.frames, source.samplerate, settings)
-        if out.frames == 0:
+            with _writing(wav):
+                out.write(block)
+            held += len(block)
+            check_length(path, held, source.samplerate, settings)
+        if held == 0:
             detail = f"{path.name} holds no samples, its header says {source.frames}"
             raise BadInputError("truncated audio" if source.frames else "empty audio", detail)
-        out.comment = str(source.missing_s(out.frames))
+        with _writing(wav):
+            out.comment = str(source.missing_s(held))
+
+
+@contextmanager
+def _writing(wav: Path) -> Iterator[None]:
+    """Turn what libsndfile says of a full disk into what it is: not the fault of the file that is read."""
+    try:
+        yield
+    except (SoundFileError, AssertionError) as error:
+        raise OSError(f"{wav.parent} cannot be written to: {error or 'no space left'}") from error
 
 
 @contextmanager
 def _by_libsndfile(path: Path) -> Iterator[Source]:
-    with SoundFile(path) as file:
+    with open_sound(path) as file:
         if not knows_its_length(path, file):  # it would stop there
             raise Cannot("libsndfile: it does not know its length")
         yield _Sndfile(path, file)
@@ -112,11 +127,11 @@ class _Sndfile:
         self.path, self.file = path, file
         self.samplerate, self.channels, self.frames = file.samplerate, file.channels, file.frames
         self.subtype = "FLOAT" if str(file.subtype).startswith(MORE_THAN_16_BITS) else "PCM_16"
-        self.exact = np.int16 if self.subtype == "PCM_16" else np.float32
 
     def blocks(self) -> Iterator[NDArray[Any]]:
-        while len(block := self.file.read(BLOCK_FRAMES, self.exact.__name__, always_2d=True)):
-            yield block
+        self.file.seekable = lambda: False  # for python-soundfile seeks after every read: see `seeks_exactly`
+        while len(block := self.file.read(BLOCK_FRAMES, "float32", always_2d=True)):
+            yield block if self.subtype == "FLOAT" else np.rint(block * 32768).clip(-32768, 32767).astype(np.int16)
 
     def missing_s(self, held: int) -> float:
         frames = self.frames - held if is_mpeg(self.file) else missing_frames(self.path, self.file)

@@ -1,5 +1,6 @@
 """Decode by FFmpeg, through PyAV: video containers, m4a, and whatever libsndfile does not open."""
 
+import re
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segkit.decoding.decoders import Cannot, Source
-from segkit.decoding.headers import head
+from segkit.decoding.headers import ends_within_a_page, head
 from segkit.errors import BadInputError
 
 DEMUXERS = (
@@ -24,12 +25,27 @@ COUNTING = {"aiff", "ape", "au", "caf", "flac", "mov,mp4,m4a,3gp,3g2,mj2", "tta"
 """Those that say how long each stream is."""
 COUNTING_ALL = {"asf", "flv"}
 """Those that say how long the longest stream is."""
-CLOCKS = {"asf", "avi", "flv", "matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2", "mpeg", "mpegts", "mxf", "nut", "rm", "wtv"}
+CLOCKS = {
+    "asf",
+    "avi",
+    "flv",
+    "matroska,webm",
+    "mov,mp4,m4a,3gp,3g2,mj2",
+    "mpeg",
+    "mpegts",
+    "mxf",
+    "nut",
+    "ogg",
+    "rm",
+    "wtv",
+}
 """Those whose time stamps may leave a stretch out on purpose."""
+AHEAD_S = 60
+"""One stream may come so much earlier than the other; then the other one is silent."""
 ROUNDING_S = 0.05
 """By so much they may be wrong: what the codec adds in front, and whole frames."""
-MAX_GAP_S = 600
-"""Time stamps that jump further ahead are broken, where nothing says how long the stream is."""
+MIN_GAP_S, MAX_GAP_S = 0.04, 600
+"""Time stamps that jump further ahead are broken, where nothing says how long the stream is; less is jitter."""
 
 Block = NDArray[np.int16]
 
@@ -43,7 +59,9 @@ def by_ffmpeg(path: Path) -> Iterator[Source]:
         BadInputError: there is no audio in it.
     """
     try:
-        container = av.open(str(path), options={"format_whitelist": DEMUXERS})
+        # as a URL, for a relative path can look like one: http:/host/file
+        options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file"}
+        container = av.open(f"file:{path.absolute()}", options=options)
     except (av.FFmpegError, ValueError) as error:
         raise Cannot(f"FFmpeg: {getattr(error, 'strerror', error)}") from error
     with container:
@@ -60,7 +78,7 @@ class _Lane:
     def __init__(self, stream: Any, rate_hz: int, start_s: float, length_s: float | None) -> None:
         self.stream, self.rate_hz, self.start_s = stream, rate_hz, start_s
         self.length = None if length_s is None else round(length_s * rate_hz)
-        self.frames = self.ready = self.lost = 0
+        self.frames = self.ready = self.lost = self.silent_until = 0
         self.waiting: deque[Block] = deque()
         self.has_clock = stream.container.format.name in CLOCKS
         self.form: Any = None
@@ -76,7 +94,11 @@ class _Lane:
             self._put_silence(length)
             return
         for frame in frames:
-            self._fill_up(frame)
+            at = self.frames if frame.time is None else round((frame.time - self.start_s) * self.rate_hz)
+            if at < self.silent_until:  # too late: silence was handed over in its place
+                self.lost += frame.samples
+                continue
+            self._fill_up(at - self.frames, frame.samples)
             form = frame.format.name, frame.layout.name, frame.sample_rate
             if form != self.form:  # the links of a chain may differ
                 self.form = form
@@ -84,15 +106,13 @@ class _Lane:
             for part in self.resampler.resample(frame):
                 self._put(part.to_ndarray().reshape(-1, self.stream.channels))
 
-    def _fill_up(self, frame: Any) -> None:
+    def _fill_up(self, late: int, samples: int) -> None:
         """Put silence where time stamps jump ahead; they are wrong if they jump too far.
 
         Only a container has a clock of its own; elsewhere, they count frames, and what is jumped over is lost.
         """
-        at = self.frames if frame.time is None else round((frame.time - self.start_s) * self.rate_hz)
-        late = at - self.frames
-        last = self.frames + MAX_GAP_S * self.rate_hz if self.length is None else self.length
-        if frame.samples <= late and at <= last:  # less is jitter
+        room = MAX_GAP_S * self.rate_hz if self.length is None else self.length - self.frames
+        if max(samples, MIN_GAP_S * self.rate_hz) <= late <= room:  # less is jitter
             self.lost += 0 if self.has_clock else late
             self._put_silence(late)
 
@@ -119,6 +139,9 @@ class _Lane:
             if len(used) < len(part):
                 self.waiting.appendleft(part[len(used) :])
         self.ready -= filled
+        if filled < frames:
+            self.frames += frames - filled
+            self.silent_until = self.frames
         return out
 
 
@@ -136,14 +159,16 @@ class _Container:
         start_s = max(container.start_time or 0, 0) / av.time_base
         self.lanes = {s.index: _Lane(s, self.samplerate, start_s, _length_s(path, container, s)) for s in self.streams}
         self.frames = max(lane.length or 0 for lane in self.lanes.values())
-        self.whole = True
+        self.path, self.is_ogg, self.whole = path, container.format.name == "ogg", True
 
     def blocks(self) -> Iterator[Block]:
         """The samples of all streams, side by side, about a second at a time."""
         lanes = list(self.lanes.values())
         for packet in self._packets():
             self.lanes[packet.stream.index].take(packet)
-            while min(lane.ready for lane in lanes) >= self.samplerate:
+            ready = [lane.ready for lane in lanes]
+            while min(ready) >= self.samplerate or max(ready) >= AHEAD_S * self.samplerate:
+                ready = [each - self.samplerate for each in ready]
                 yield np.concatenate([lane.hand_over(self.samplerate) for lane in lanes], axis=1)
         while rest := min(max(lane.ready for lane in lanes), self.samplerate):
             yield np.concatenate([lane.hand_over(rest) for lane in lanes], axis=1)
@@ -157,9 +182,9 @@ class _Container:
     def missing_s(self, held: int) -> float:
         """By the length that the container says, or what was broken; inf if the end is not found, nor known."""
         lanes = self.lanes.values()
-        if not self.whole and not self.frames:
+        if (not self.whole and not self.frames) or (self.is_ogg and ends_within_a_page(self.path)):
             return inf
-        short = max((lane.length or 0) - lane.frames for lane in lanes)
+        short = max((lane.length or 0) - held for lane in lanes)
         lost = max(lane.lost for lane in lanes)
         return max(short if short > ROUNDING_S * self.samplerate else 0, lost) / self.samplerate
 
@@ -167,13 +192,13 @@ class _Container:
 def _length_s(path: Path, container: Any, stream: Any) -> float | None:
     """How long a container says that a stream is; None where it does not, or only estimates it."""
     name = container.format.name
-    if name == "caf" and stream.codec_context.name.startswith("pcm"):  # its duration is that of the file
+    if name == "caf" and stream.codec_context.name.startswith("pcm") and stream.rate:  # its duration is the file's
         return float(stream.frames / stream.rate)
     if name in COUNTING and stream.duration:
         return float(stream.duration * stream.time_base)
-    if name == "matroska,webm" and (text := stream.metadata.get("DURATION")):
-        hours, minutes, seconds = text.split(":")
-        return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    said = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
+    if name == "matroska,webm" and said:
+        return int(said[1]) * 3600 + int(said[2]) * 60 + float(said[3])
     alone = len(container.streams) == len(container.streams.audio)  # a picture may go on after the sound
     says = name in COUNTING_ALL or (
         name == "matroska,webm" and any(key in head(path) for key in (b"D\x89\x84", b"D\x89\x88"))

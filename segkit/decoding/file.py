@@ -8,9 +8,9 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from soundfile import SoundFile, SoundFileError
+from soundfile import SoundFileError
 
-from segkit.decoding.probe import AudioInfo, probe
+from segkit.decoding.probe import AudioInfo, opened
 from segkit.errors import BadInputError
 from segkit.settings import AudioSettings
 
@@ -33,8 +33,8 @@ class AudioFile:
 
     def __init__(self, path: Path, settings: AudioSettings, note: Callable[[str, str], None]) -> None:
         self.path, self.settings, self.note = path, settings, note
-        self.info = self._file_info = probe(path, settings)
-        self._file = SoundFile(self.info.path)  # a wav that is open outlasts its name
+        self.info, self._file = opened(path, settings)
+        self._is_anew = False
         promised = self.info.frames + self.info.missing_s * self.info.rate_hz
         self._check(self.info, f"its header says {promised:.0f} samples, it holds {self.info.frames}")
 
@@ -71,7 +71,7 @@ class AudioFile:
             samples = self._decoded(first, frames)
         except SoundFileError:
             samples = np.zeros((0, self.info.channels), np.float32)
-        if len(samples) < frames and self._file_info is self.info:  # libsndfile was wrong about the file
+        if len(samples) < frames and not self._is_anew:  # libsndfile was wrong about the file
             self._decode_anew()
             samples = self._decoded(first, frames)
         if not np.isfinite(samples).all():
@@ -80,17 +80,17 @@ class AudioFile:
 
     def _decoded(self, first: int, frames: int) -> Samples:
         if self._file.tell() != first:
-            self._file.seek(min(first, self._file_info.frames))
+            self._file.seek(min(first, self._file.frames))
         samples: Samples = self._file.read(frames, dtype="float32", always_2d=True)
         return samples
 
     def _decode_anew(self) -> None:
         """Read on from a wav that holds what can be decoded."""
-        found = probe(self.path, self.settings, anew=True)
+        found, self._file = opened(self.path, self.settings, anew=True)
+        self._is_anew = True
         if (found.rate_hz, found.channels) != (self.info.rate_hz, self.info.channels):
             detail = f"{self.path.name} has {self.info.channels} channels at {self.info.rate_hz} Hz for libsndfile, "
             detail += f"{found.channels} at {found.rate_hz} Hz for FFmpeg, and the first cannot read it to its end"
             raise BadInputError("unreadable audio", detail)
         missing_s = max(found.missing_s, (self.info.frames - found.frames) / found.rate_hz)
         self._check(replace(found, missing_s=missing_s), f"{missing_s:.3f} s of it cannot be decoded")
-        self._file, self._file_info = SoundFile(found.path), found

@@ -4,15 +4,26 @@ Lengths that a container only estimates, and writers to a pipe do not know, are 
 """
 
 import mmap
+import os
 import re
 from math import inf
 from pathlib import Path
 
 from soundfile import SoundFile, SoundFileError
 
-UNKNOWN_BYTES = 0x7FFFF000
-"""A chunk of this size or more is how a writer to a pipe says that it does not know."""
+UNKNOWN_BYTES = range(0x7FFFF000, 0x80001000), range(0xFFFFF000, 1 << 64)
+"""Sizes of a chunk with which writers to a pipe say that they do not know."""
 UNKNOWN_FRAMES = 1 << 62
+
+
+def open_sound(path: Path) -> SoundFile:
+    """A file as libsndfile opens it by its content; by name, python-soundfile takes `.raw` for samples alone.
+
+    Raises:
+        OSError: it is not there.
+        SoundFileError: libsndfile does not know the format.
+    """
+    return SoundFile(os.open(path, os.O_RDONLY))
 
 
 def head(path: Path) -> bytes:
@@ -27,23 +38,24 @@ def is_mpeg(file: SoundFile) -> bool:
 
 
 def seeks_exactly(file: SoundFile) -> bool:
-    """Whether libsndfile (1.2.2) reads the same samples after seeking as on its way through the file.
+    """Whether libsndfile (1.2.2) gives the same samples after seeking; in MPEG audio and Vorbis it does not."""
+    return not is_mpeg(file) and file.subtype != "VORBIS" and _can_seek(file)
 
-    In MPEG audio it does not, and in Vorbis for some positions not; some codings it cannot seek in at all.
-    """
+
+def _can_seek(file: SoundFile) -> bool:
     try:
         file.seek(1)
         file.seek(0)
     except SoundFileError:
         return False
-    return not is_mpeg(file) and file.subtype != "VORBIS"
+    return True
 
 
 def knows_its_length(path: Path, file: SoundFile) -> bool:
-    """Whether the number of frames was counted, not estimated from the size of the file."""
+    """Whether the number of frames is that of the whole file: libsndfile reads no more than that."""
     if not 0 < file.frames < UNKNOWN_FRAMES:
         return False
-    if is_mpeg(file):
+    if is_mpeg(file):  # without an index, it is estimated from the size of the file
         return file.format == "MP3" and _has_index(path)
     return file.format != "OGG" or not _is_chained(path)
 
@@ -56,10 +68,11 @@ def missing_frames(path: Path, file: SoundFile) -> float:
     pattern = r"(?:^data|SSND|Data Size|BODY|Riff size|^riff) *: (\d+) \(should be (\d+)\)"
     if found := re.search(pattern, file.extra_info, re.MULTILINE):
         claimed, held = int(found[1]), int(found[2])
-        return 0.0 if claimed >= UNKNOWN_BYTES else file.frames * max(claimed - held, 0) / max(held, 1)
+        is_known = not any(claimed in sizes for sizes in UNKNOWN_BYTES)
+        return file.frames * max(claimed - held, 0) / max(held, 1) if is_known else 0.0
     if file.format == "NIST" and (count := re.search(rb"sample_count -i (\d+)", head(path))):
         return max(int(count[1]) - file.frames, 0.0)
-    return inf if file.format == "OGG" and _ends_within_a_page(path) else 0.0
+    return inf if file.format == "OGG" and ends_within_a_page(path) else 0.0
 
 
 def _has_index(path: Path) -> bool:
@@ -85,7 +98,8 @@ def _is_chained(path: Path) -> bool:
     return 0 in begins and any(begins[begins.index(0) :])
 
 
-def _ends_within_a_page(path: Path) -> bool:
+def ends_within_a_page(path: Path) -> bool:
+    """Whether an Ogg file ends before its last page does."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         table = data.rfind(b"OggS\0") + 27  # a byte before it is the length of the table of lengths
         return table > len(data) or table + data[table - 1] + sum(data[table : table + data[table - 1]]) > len(data)

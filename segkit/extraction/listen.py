@@ -78,13 +78,17 @@ def _audible_leaks(row: dict[str, Any], found: bleed.Stretches | None, gate: boo
     audible = {channel: leak for channel, leak in enumerate(leaks) if leak is not None and leak.audible}
     if audible:
         levels = ", ".join(
-            f"track {channel} holds the other one's voice at {leak.level_db:.1f} dB, "
-            f"{1000 * (leak.delay_s or 0):.1f} ms later"
+            f"track {channel} holds the other one's voice at {leak.level_db:.1f} dB, {_shift(leak.delay_s or 0.0)}"
             for channel, leak in audible.items()
         )
         hint = "that was not taken for speech" if gate else "--preset in-person does not take that for speech"
-        warn(row, "crosstalk", f"{levels}; {hint}, --set trust.max_bleed_db=-30 drops segments by it")
+        loudest_db = math.floor(max(leak.level_db for leak in audible.values()))
+        warn(row, "crosstalk", f"{levels}; {hint}, --set trust.max_bleed_db={loudest_db} drops its segments")
     return audible
+
+
+def _shift(delay_s: float) -> str:
+    return f"{1000 * abs(delay_s):.1f} ms {'later' if delay_s >= 0 else 'earlier'}"
 
 
 def tell_apart(

@@ -11,7 +11,7 @@ from segkit.audio import Recording, Samples
 from segkit.errors import BadInputError, SegkitError
 from segkit.extraction.listen import noting, warn
 from segkit.schemas import NO_INTERVALS, Intervals, Transcript, Word
-from segkit.segmenters.timeline import clip, common, durations, merged
+from segkit.segmenters.timeline import clip, common, durations, merged, touching
 from segkit.segmenters.transcription import ASR_HZ, WordTranscriber, windows
 from segkit.segmenters.trust import Evidence
 from segkit.settings import AsrSettings, fingerprint
@@ -19,7 +19,7 @@ from segkit.settings import AsrSettings, fingerprint
 WORD_SLACK_S = 0.5
 """Words may end this much after the audio does: transcripts round, and are then cut to the recording."""
 MAX_OUTSIDE = 0.1
-"""If a larger share of the words lies outside the recording, it is the transcript of another one."""
+"""If a larger share of words, or of intervals of speech, is outside the recording, they are those of another one."""
 MIN_COMPARED_S = 5.0
 """Words of less time say nothing about the channels."""
 MIN_BETTER_SWAPPED = 0.5
@@ -39,20 +39,25 @@ def fill(row: dict[str, Any], transcript: Transcript | None) -> None:
         ends = [word.end_s for word in transcript.words] + list(transcript.span_s or ())
         row["duration_s"] = max(ends + [track.max() for track in transcript.activity or () if track.size], default=0.0)
     duration_s = row["duration_s"]
-    if transcript.activity is not None:
-        row["activity"] = [clip(merged(track), 0.0, duration_s).tolist() for track in transcript.activity]
-        if not transcript.words and not transcript.dropped:
-            return
     said = [w for w in transcript.words if not w.end_s < w.start_s]
     if backwards := len(transcript.words) - len(said):
         transcript.dropped[f"{transcript.unit} that ends before it starts"] += backwards
     inside = [w for w in said if w.start_s >= -WORD_SLACK_S and w.end_s <= duration_s + WORD_SLACK_S]
     if outside := len(said) - len(inside):
-        if not inside or outside > max(1, MAX_OUTSIDE * len(said)):
+        if _of_another(outside, len(said)):
             word = next(w for w in said if w not in inside)
             where = f"{word.text!r} at {word.start_s}-{word.end_s} s, the recording lasts {duration_s:.2f} s"
             raise BadInputError("words outside the recording", f"{outside} of {len(said)}, such as {where}")
         transcript.dropped[f"{transcript.unit} outside the recording"] += outside
+    if transcript.activity is not None:
+        spoken = np.concatenate(transcript.activity)
+        outside = len(spoken) - len(touching(spoken, -WORD_SLACK_S, duration_s + WORD_SLACK_S))
+        if _of_another(outside, len(spoken)):
+            where = f"{outside} of {len(spoken)} intervals of speech, the recording lasts {duration_s:.2f} s"
+            raise BadInputError("speech outside the recording", where)
+        row["activity"] = [clip(merged(track), 0.0, duration_s).tolist() for track in transcript.activity]
+        if not transcript.words and not transcript.dropped:
+            return
     row["words_dropped"] = [{"reason": reason, "count": n} for reason, n in sorted(transcript.dropped.items())]
     row["transcribed_s"] = transcript.span_s
     row["others"] = clip(merged(transcript.others), 0.0, duration_s).tolist()
@@ -61,6 +66,11 @@ def fill(row: dict[str, Any], transcript: Transcript | None) -> None:
         raise BadInputError("no words", f"of what the transcript holds, nothing can be used: {counts}")
     row["words"] = _in_order(inside, duration_s)
     row["words_source"] = f"corpus, {transcript.unit}s"
+
+
+def _of_another(outside: int, total: int) -> bool:
+    """Whether so many words, or intervals of speech, lie outside a recording that they are those of another one."""
+    return outside > 0 and (outside == total or outside > max(1, MAX_OUTSIDE * total))
 
 
 def fill_activity(row: dict[str, Any], min_silence_s: float) -> None:
@@ -109,6 +119,7 @@ def transcribe(
     for language, keys in waiting.items():
         recogniser = _recogniser(settings, device, language)
         said: dict[str, list[Word]] = {key: [] for key in keys}
+        before = {key: rows[key]["transcript_problem"] for key in keys}  # of the corpus's own words
         for places, audio in _portions({key: rows[key] for key in keys}, recordings):
             try:
                 heard = recogniser.transcribe(audio)
@@ -123,7 +134,7 @@ def transcribe(
                     replace(w, channel=channel, start_s=start_s + w.start_s, end_s=start_s + w.end_s) for w in words
                 ]
         for key in keys:
-            if rows[key]["transcript_problem"] is None:
+            if rows[key]["transcript_problem"] == before[key]:
                 rows[key]["words"] = _in_order(said[key], rows[key]["duration_s"])
                 rows[key] |= {"words_source": recogniser.source, "words_dropped": [], "transcribed_s": None}
 

@@ -8,6 +8,7 @@ import json
 import os
 import shlex
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,10 @@ def export(checkpoint: MoshiCheckpoint, lm: LMModel, model: ModelSettings, folde
     for name in ("lora", "lora_rank", "lora_scaling"):
         lm_config.pop(name, None)  # a former adapter is in the weights
     config = lm_config | {"model_type": info.model_type, "lm_gen_config": info.lm_gen_config}
-    shutil.copyfile(info.tokenizer, folder / "tokenizer.model")
+    _copy(info.tokenizer, folder / "tokenizer.model")
     config["tokenizer_name"] = "file://tokenizer.model"
     if checkpoint.codec_name == "mimi":
-        shutil.copyfile(info.mimi_weights, folder / "mimi.safetensors")
+        _copy(info.mimi_weights, folder / "mimi.safetensors")
         config["mimi_name"] = "file://mimi.safetensors"
     else:
         config |= {"codec": checkpoint.codec_name, "mimi_name": None}
@@ -62,6 +63,11 @@ def export(checkpoint: MoshiCheckpoint, lm: LMModel, model: ModelSettings, folde
         f"{there}.server --config-path config.json{fused})",
         f"{there}.run_inference --config config.json INPUT.wav OUTPUT.wav)",
     ]
+
+
+def _copy(source: Path, target: Path) -> None:
+    with suppress(shutil.SameFileError):  # what was trained lay here
+        shutil.copyfile(source, target)
 
 
 def _base(checkpoint: MoshiCheckpoint, folder: Path) -> str:

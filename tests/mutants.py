@@ -276,6 +276,7 @@ MUTANTS = [
     Mutant("a full disk is the file's fault", "decoding/decoders.py", "except (SoundFileError, AssertionError) as error:", "except ZeroDivisionError as error:", DECODING),
     Mutant("the second speaker's stream left out", "decoding/ffmpeg.py", "streams if each_one else streams[:1]", "streams[:1]", DECODING),
     Mutant("what is lost moves the rest", "decoding/ffmpeg.py", "<= late <= room:", "<= late <= -1:", f"{DECODING} tests/test_audio.py"),
+    Mutant("a day of a few seconds", "decoding/ffmpeg.py", "MAX_GAP_S * self.rate_hz + heard - self.silence", "1 << 60", DECODING),
     Mutant("gaps are losses", "decoding/ffmpeg.py", "0 if self.has_clock else late", "late", "tests/test_audio.py"),
     Mutant("half a container is whole", "decoding/ffmpeg.py", "short if short > ROUNDING_S * self.samplerate else 0", "0", DECODING),
     Mutant("any shortfall is used", "decoding/file.py", "if info.missing_s > max(self.settings.max_missing_s", "if info.missing_s > 1e9 * max(self.settings.max_missing_s", DECODING),

@@ -381,6 +381,24 @@ def test_two_streams_of_which_one_ends_early(tmp_path, monkeypatch):
     assert seconds[1].tolist() == [2000, 2001, 2002, 2003, *[0] * 16]
 
 
+@pytest.mark.parametrize("every_s", [3, 300, 500, 40_000])
+def test_time_stamps_that_make_a_day_of_a_few_seconds_are_not_believed(tmp_path, every_s):
+    """A second of sound every so many seconds; the header of the container says how long that would be."""
+    path, rate_hz = tmp_path / "a.mkv", 8000
+    with av.open(str(path), "w") as container:
+        lane = container.add_stream("pcm_s16le", rate=rate_hz, layout="mono")
+        for second in range(0, min(11 * every_s, 80_001), every_s):
+            frame = av.AudioFrame.from_ndarray(np.full((1, rate_hz), 1000, np.int16), format="s16", layout="mono")
+            frame.rate, frame.pts = rate_hz, second * rate_hz
+            container.mux(lane.encode(frame))
+    if every_s == 3:
+        assert read_all(path)[0].duration_s == 31
+    else:
+        with pytest.raises(BadInputError, match="truncated audio"):
+            read_all(path)
+    assert sum(f.stat().st_size for f in scratch.folder().iterdir()) < 60_000_000
+
+
 @pytest.mark.parametrize("claimed, whole", [(0x7FFFF000, True), (0x80000000, True), (3_000_000_000, False)])
 def test_a_long_wav_that_is_cut_is_told_from_one_of_unknown_length(tmp_path, claimed, whole):
     data = bytearray(write_wav(tmp_path / "a.wav", tones(2, 8000, 2), 8000).read_bytes())

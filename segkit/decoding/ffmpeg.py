@@ -45,7 +45,8 @@ AHEAD_S = 60
 ROUNDING_S = 0.05
 """By so much they may be wrong: what the codec adds in front, and whole frames."""
 MIN_GAP_S, MAX_GAP_S = 0.04, 600
-"""Time stamps that jump further ahead are broken, where nothing says how long the stream is; less is jitter."""
+"""Less is jitter. If silence is so much longer than what is heard, time stamps are broken: a file of a few kilobytes
+could say that it lasts a day."""
 
 Block = NDArray[np.int16]
 
@@ -78,7 +79,7 @@ class _Lane:
     def __init__(self, stream: Any, rate_hz: int, start_s: float, length_s: float | None) -> None:
         self.stream, self.rate_hz, self.start_s = stream, rate_hz, start_s
         self.length = None if length_s is None else round(length_s * rate_hz)
-        self.frames = self.ready = self.lost = self.silent_until = 0
+        self.frames = self.ready = self.silence = self.lost = self.silent_until = 0
         self.waiting: deque[Block] = deque()
         self.has_clock = stream.container.format.name in CLOCKS
         self.form: Any = None
@@ -111,12 +112,16 @@ class _Lane:
 
         Only a container has a clock of its own; elsewhere, they count frames, and what is jumped over is lost.
         """
-        room = MAX_GAP_S * self.rate_hz if self.length is None else self.length - self.frames
+        heard = self.frames - self.silence
+        room = MAX_GAP_S * self.rate_hz + heard - self.silence
+        if self.length is not None:
+            room = min(room, self.length - self.frames)
         if max(samples, MIN_GAP_S * self.rate_hz) <= late <= room:  # less is jitter
             self.lost += 0 if self.has_clock else late
             self._put_silence(late)
 
     def _put_silence(self, frames: int) -> None:
+        self.silence += frames
         second = np.zeros((self.rate_hz, self.stream.channels), np.int16)  # one, however long the silence is
         for _ in range(frames // self.rate_hz):
             self._put(second)

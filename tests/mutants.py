@@ -261,6 +261,8 @@ MUTANTS = [
     Mutant("the first link of a chain", "decoding/headers.py", 'return file.format != "OGG" or not _is_chained(path)', "return True", DECODING),
     Mutant("half an Ogg is whole", "decoding/headers.py", 'return inf if file.format == "OGG" and', 'return 0.0 if file.format == "OGG" and', DECODING),
     Mutant("lengths of pipes believed", "decoding/headers.py", "not any(claimed in sizes for sizes in UNKNOWN_BYTES)", "True", DECODING),
+    Mutant("half of what went through a pipe is whole", "decoding/headers.py", "if key not in (SEGMENT, CLUSTER):", "if True:", DECODING),
+    Mutant("half an AVI is whole", "decoding/headers.py", '> int.from_bytes(data[4:8], "little") > len(data)', "> len(data) > 1 << 60", DECODING),
     Mutant("long files are pipes", "decoding/headers.py", "range(0x7FFFF000, 0x80001000)", "range(0x7FFFF000, 1 << 64)", DECODING),
     Mutant("half a SPHERE is whole", "decoding/headers.py", "max(int(count[1]) - file.frames, 0.0)", "0.0", f"{DECODING} tests/test_audio.py"),
     Mutant("decoded again for every stage", "decoding/probe.py", "{facts.st_mtime_ns} {anew}", "{facts.st_atime_ns} {anew}", f"{DECODING} {RECORDINGS}"),

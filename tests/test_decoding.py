@@ -166,7 +166,7 @@ CONTAINERS = {  # name: codec, format, whether half of it can be told from the w
     "a.tta": ("tta", "tta", True),
     "a.wv": ("wavpack", "wv", True),
     "a.caf": ("alac", "caf", True),
-    "a.avi": ("pcm_s16le", "avi", False),
+    "a.avi": ("pcm_s16le", "avi", True),
     "a.ts": ("aac", "mpegts", False),
     "a.aac": ("aac", "adts", False),
     "a.ac3": ("ac3", "ac3", False),
@@ -212,6 +212,9 @@ def test_what_went_through_a_pipe_is_read_whole(tmp_path, name, codec, form):
     recording, found = read_all(encode(tmp_path / name, codec, form, pipe=True))
     assert found.shape[1] / 48_000 == pytest.approx(4, abs=0.06)
     assert recording.notes == []
+    if form in ("webm", "opus", "matroska"):  # elsewhere, nothing tells
+        with pytest.raises(BadInputError, match=r"truncated audio.*its end is missing"):
+            read_all(half_of(recording.paths[0]))
 
 
 def test_mp3_in_every_form_of_its_header(tmp_path):
@@ -382,7 +385,7 @@ def test_two_streams_of_which_one_ends_early(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("every_s", [3, 300, 500, 40_000])
-def test_time_stamps_that_make_a_day_of_a_few_seconds_are_not_believed(tmp_path, every_s):
+def test_time_stamps_that_make_a_day_of_a_few_seconds_are_not_believed(tmp_path, own_scratch, every_s):
     """A second of sound every so many seconds; the header of the container says how long that would be."""
     path, rate_hz = tmp_path / "a.mkv", 8000
     with av.open(str(path), "w") as container:
@@ -396,7 +399,7 @@ def test_time_stamps_that_make_a_day_of_a_few_seconds_are_not_believed(tmp_path,
     else:
         with pytest.raises(BadInputError, match="truncated audio"):
             read_all(path)
-    assert sum(f.stat().st_size for f in scratch.folder().iterdir()) < 60_000_000
+    assert sum(f.stat().st_size for f in scratch.folder().iterdir()) < 40_000_000
 
 
 @pytest.mark.parametrize("claimed, whole", [(0x7FFFF000, True), (0x80000000, True), (3_000_000_000, False)])

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segkit.decoding.decoders import Cannot, Source
-from segkit.decoding.headers import ends_within_a_page, head
+from segkit.decoding.headers import ends_too_early, head
 from segkit.errors import BadInputError
 
 DEMUXERS = (
@@ -164,7 +164,7 @@ class _Container:
         start_s = max(container.start_time or 0, 0) / av.time_base
         self.lanes = {s.index: _Lane(s, self.samplerate, start_s, _length_s(path, container, s)) for s in self.streams}
         self.frames = max(lane.length or 0 for lane in self.lanes.values())
-        self.path, self.is_ogg, self.whole = path, container.format.name == "ogg", True
+        self.path, self.whole = path, True
 
     def blocks(self) -> Iterator[Block]:
         """The samples of all streams, side by side, about a second at a time."""
@@ -187,7 +187,7 @@ class _Container:
     def missing_s(self, held: int) -> float:
         """By the length that the container says, or what was broken; inf if the end is not found, nor known."""
         lanes = self.lanes.values()
-        if (not self.whole and not self.frames) or (self.is_ogg and ends_within_a_page(self.path)):
+        if not self.frames and (not self.whole or ends_too_early(self.path, self.container.format.name)):
             return inf
         short = max((lane.length or 0) - held for lane in lanes)
         lost = max(lane.lost for lane in lanes)

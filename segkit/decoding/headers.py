@@ -14,6 +14,8 @@ from soundfile import SoundFile, SoundFileError
 UNKNOWN_BYTES = range(0x7FFFF000, 0x80001000), range(0xFFFFF000, 1 << 64)
 """Sizes of a chunk with which writers to a pipe say that they do not know."""
 UNKNOWN_FRAMES = 1 << 62
+SEGMENT, CLUSTER = 0x8538067, 0xF43B675
+"""Ids of the elements of Matroska that hold the others, without the bit that tells their length."""
 
 
 def open_sound(path: Path) -> SoundFile:
@@ -72,7 +74,7 @@ def missing_frames(path: Path, file: SoundFile) -> float:
         return file.frames * max(claimed - held, 0) / max(held, 1) if is_known else 0.0
     if file.format == "NIST" and (count := re.search(rb"sample_count -i (\d+)", head(path))):
         return max(int(count[1]) - file.frames, 0.0)
-    return inf if file.format == "OGG" and ends_within_a_page(path) else 0.0
+    return inf if file.format == "OGG" and ends_too_early(path, "ogg") else 0.0
 
 
 def _has_index(path: Path) -> bool:
@@ -98,8 +100,35 @@ def _is_chained(path: Path) -> bool:
     return 0 in begins and any(begins[begins.index(0) :])
 
 
-def ends_within_a_page(path: Path) -> bool:
-    """Whether an Ogg file ends before its last page does."""
+def ends_too_early(path: Path, form: str) -> bool:
+    """Whether a container ends within a part of itself, as far as that shows; `form` is FFmpeg's name for it."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        table = data.rfind(b"OggS\0") + 27  # a byte before it is the length of the table of lengths
-        return table > len(data) or table + data[table - 1] + sum(data[table : table + data[table - 1]]) > len(data)
+        match form:
+            case "ogg":
+                table = data.rfind(b"OggS\0") + 27  # the byte before it is the length of the table of lengths
+                return table > len(data) or table + data[table - 1] + sum(data[table:][: data[table - 1]]) > len(data)
+            case "matroska,webm":
+                return _ends_within_an_element(data)
+            case "avi":
+                return UNKNOWN_BYTES[0].start > int.from_bytes(data[4:8], "little") > len(data)
+    return False
+
+
+def _ends_within_an_element(data: mmap.mmap) -> bool:
+    """Whether a Matroska file does: elements are an id, a size, and content (RFC 8794); what is in a few is walked."""
+    place = 0
+    while place < len(data):
+        key, place, _ = _number(data, place)
+        size, place, is_unknown = _number(data, place)
+        if place > len(data) or (not is_unknown and place + size > len(data)):
+            return True
+        if key not in (SEGMENT, CLUSTER):
+            place += size
+    return False
+
+
+def _number(data: mmap.mmap, place: int) -> tuple[int, int, bool]:
+    """A number of variable length: its value, where it ends, and whether all its bits are set, as for no size."""
+    length = 9 - data[place].bit_length() if place < len(data) else 1
+    value = int.from_bytes(data[place : place + length], "big") & ((1 << 7 * length) - 1)
+    return value, place + length, value == (1 << 7 * length) - 1

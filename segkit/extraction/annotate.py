@@ -116,20 +116,7 @@ def annotate(job: Job, group: list[Conversation], part: Path, device: str = "cpu
         if row["problem"] is None:
             with noting(row, "transcript_problem"):
                 words.fill(row, corpus.transcript(conversation))
-    if job.settings.vad.backend == "transcript":
-        for row in rows.values():
-            with noting(row, "problem"):
-                words.fill_activity(row, job.settings.vad.min_silence_s)
-    else:
-        apart = {key: recording for key, recording in opened.items() if rows[key]["derived"] is None}
-        detect_speech(vad.load(job.settings.vad, device), rows, apart, gate=job.settings.vad.bleed == "gate")
-        mixed = {key: recording for key, recording in opened.items() if key not in apart}
-        for key in [key for key in mixed if rows[key]["activity"] is not None]:  # the corpus says who speaks when
-            del mixed[key]
-            with noting(rows[key], "problem"):
-                words.fill_activity(rows[key], job.settings.vad.min_silence_s)
-        if mixed:
-            tell_apart(diarizer(job.options.model, device), job.settings.vad, rows, mixed)
+    _find_speech(job, rows, opened, device)
     for key, recording in opened.items():
         with noting(rows[key], "problem"):
             _keep_common(rows[key], recording)
@@ -143,6 +130,25 @@ def annotate(job: Job, group: list[Conversation], part: Path, device: str = "cpu
         for reason, detail in recording.notes:
             warn(rows[key], reason, detail)
     write_annotations(part, pa.concat_tables(map(_as_table, rows.values())))
+
+
+def _find_speech(job: Job, rows: dict[str, dict[str, Any]], opened: dict[str, Recording], device: str) -> None:
+    """Fill the activity of the rows: from the transcript, by the detector, or, of one channel, by diarization."""
+    settings = job.settings.vad
+    if settings.backend == "transcript":
+        for row in rows.values():
+            with noting(row, "problem"):
+                words.fill_activity(row, settings.min_silence_s)
+        return
+    apart = {key: recording for key, recording in opened.items() if rows[key]["derived"] is None}
+    detect_speech(vad.load(settings, device), rows, apart, gate=settings.bleed == "gate")
+    mixed = {key: recording for key, recording in opened.items() if key not in apart}
+    for key in [key for key in mixed if rows[key]["activity"] is not None]:  # the corpus says who speaks when
+        del mixed[key]
+        with noting(rows[key], "problem"):
+            words.fill_activity(rows[key], settings.min_silence_s)
+    if mixed:
+        tell_apart(diarizer(job.options.model, device), settings, rows, mixed)
 
 
 def _as_table(row: dict[str, Any]) -> pa.Table:

@@ -196,5 +196,5 @@ def evidence_of(row: dict[str, Any], activity: tuple[Intervals, Intervals]) -> E
         np.array(row["others"] or NO_INTERVALS).reshape(-1, 2),
         tuple(row["transcribed_s"] or (-np.inf, np.inf)),
         one_signal=row["derived"] is not None,
-        bleed_db=max((leak["level_db"] for leak in row["bleed"] or () if leak), default=-np.inf),
+        bleed_db=max((leak["level_db"] for leak in row.get("bleed") or () if leak), default=-np.inf),
     )

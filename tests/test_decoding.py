@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -558,7 +557,6 @@ def test_300_mutated_files(tmp_path):
         kinds.append(tmp_path / f"a.{form}")
     soundfile.write(tmp_path / "gsm.wav", tones(2, 8000, 1), 8000, subtype="GSM610")
     names = [str(path) for path in [*kinds, tmp_path / "gsm.wav"]]
-    began_s = time.monotonic()
     script = Path(__file__).with_name("mutated_audio.py")
     run = subprocess.run(
         [sys.executable, str(script), str(MUTANTS), *names], capture_output=True, text=True, timeout=120
@@ -572,7 +570,6 @@ def test_300_mutated_files(tmp_path):
     }
     assert int(outcomes["read"]) > 50 and int(outcomes["truncated audio"]) > 20
     assert int(outcomes["MB"]) < 400
-    assert time.monotonic() - began_s < 120
 
 
 @pytest.mark.parametrize("corpus", ["stereo", "mono"])
